@@ -1,0 +1,205 @@
+package mail_test
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+func newTransaction(t testing.TB, raw string) *mail.Transaction {
+	t.Helper()
+	m, err := mail.NewMessage([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := mail.NewTransaction("t1", &mail.Session{ID: "s1"}, time.Unix(0, 0))
+	tx.Message = m
+	return tx
+}
+
+func rendered(t testing.TB, tx *mail.Transaction) string {
+	t.Helper()
+	r, err := tx.Rendered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := r.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := io.ReadAll(r.Reader())
+	if err != nil || string(read) != string(whole) || int64(len(whole)) != r.Size() {
+		t.Fatalf("Reader gives %q, %v; Bytes %q; Size %d", read, err, whole, r.Size())
+	}
+	return string(whole)
+}
+
+func TestEdits(t *testing.T) {
+	t.Parallel()
+	const raw = "X-Spam: forged\r\nFrom: a\r\nx-spam: too\r\n\r\nbody\r\n"
+	tests := map[string]struct {
+		edit func(*mail.Transaction)
+		want string
+	}{
+		"none":              {func(*mail.Transaction) {}, raw},
+		"last added on top": {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1"); tx.AddHeaderField("B", "2") }, "B: 2\r\nA: 1\r\n" + raw},
+		"removed":           {func(tx *mail.Transaction) { tx.RemoveHeaderFields("X-Spam") }, "From: a\r\n\r\nbody\r\n"},
+		"removed, then added": {func(tx *mail.Transaction) {
+			tx.AddHeaderField("X-Spam", "mine, too early")
+			tx.RemoveHeaderFields("x-spam")
+			tx.AddHeaderField("X-Spam", "no")
+		}, "X-Spam: no\r\nFrom: a\r\n\r\nbody\r\n"},
+		"fold kept":       {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1;\r\n\t2") }, "A: 1;\r\n\t2\r\n" + raw},
+		"injection":       {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\r\nBcc: x\r\n\r\nbody") }, "A: 1  Bcc: x    body\r\n" + raw},
+		"injection by CR": {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\rB\x00") }, "A: 1 B \r\n" + raw},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tx := newTransaction(t, raw)
+			tt.edit(tx)
+			if diff := cmp.Diff(tt.want, rendered(t, tx)); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRenderedMessageWithoutBody(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction(t, "From: a")
+	tx.AddHeaderField("B", "1")
+	if got, want := rendered(t, tx), "B: 1\r\nFrom: a\r\n\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOnceIsSharedByForks(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	tx := newTransaction(t, "\r\n")
+	computed := make(chan struct{}, 10)
+	var wg sync.WaitGroup
+	for range 10 {
+		fork := tx.Fork()
+		wg.Go(func() {
+			value, err := fork.Once(key{}, func() (any, error) { computed <- struct{}{}; return 42, nil })
+			if value != 42 || err != nil {
+				t.Errorf("got %v, %v", value, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(computed); n != 1 {
+		t.Errorf("computed %d times", n)
+	}
+}
+
+func TestMergeTakesForksInOrder(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction(t, "From: a\r\n\r\n")
+	one, two := tx.Fork(), tx.Fork()
+	two.AddHeaderField("Two", "2")
+	two.SetQuarantine("two")
+	one.AddHeaderField("One", "1")
+	one.SetQuarantine("one")
+	tx.Merge(one)
+	tx.Merge(two)
+	if got, want := rendered(t, tx), "Two: 2\r\nOne: 1\r\nFrom: a\r\n\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if tx.Quarantined() != "one" {
+		t.Errorf("quarantined for %q", tx.Quarantined())
+	}
+}
+
+func TestSpool(t *testing.T) {
+	t.Parallel()
+	body := strings.Repeat("0123456789\r\n", 1000)
+	raw := "From: a\r\n\r\n" + body
+	for _, limit := range []int{0, 5, 100, len(raw) - 1, len(raw), 1 << 20} {
+		t.Run(fmt.Sprintf("limit %d", limit), func(t *testing.T) {
+			t.Parallel()
+			s := mail.NewSpool(t.TempDir(), limit)
+			for part := range slices.Chunk([]byte(raw), 77) {
+				if _, err := s.Write(part); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, err := s.Message()
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, err := io.ReadAll(m.Open())
+			if err != nil || string(whole) != raw || m.Size != int64(len(raw)) || s.Size() != m.Size {
+				t.Errorf("read %d bytes of %d, %v", len(whole), len(raw), err)
+			}
+			got, err := io.ReadAll(m.OpenBody())
+			if err != nil || string(got) != body || m.Header.Get("From") != "a" {
+				t.Errorf("body of %d bytes, %v; From %q", len(got), err, m.Header.Get("From"))
+			}
+			tx := mail.NewTransaction("t1", &mail.Session{}, time.Unix(0, 0))
+			tx.Message = m
+			if got := rendered(t, tx); got != raw {
+				t.Errorf("rendered %d bytes, want %d", len(got), len(raw))
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestSpoolFolderThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	s := mail.NewSpool("/nonexistent/folder", 1)
+	if _, err := s.Write([]byte("more than one")); err == nil || !strings.Contains(err.Error(), "create spool file") {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecretNeverPrints(t *testing.T) {
+	t.Parallel()
+	c := mail.Credentials{Username: "alice", Password: "hunter2 or so"}
+	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%v %+v %#v %s %q", c, c, c, c.Password, c.Password)} {
+		if strings.Contains(text, "hunter2") {
+			t.Errorf("printed %s", text)
+		}
+	}
+}
+
+func TestNewID(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	now := time.Unix(1_800_000_000, 0)
+	var last string
+	for i := range 1000 {
+		id := mail.NewID(now.Add(time.Duration(i) * time.Millisecond))
+		if seen[id] || len(id) != 18 || id <= last {
+			t.Fatalf("%q after %q", id, last)
+		}
+		seen[id], last = true, id
+	}
+}
+
+func TestReplyOf(t *testing.T) {
+	t.Parallel()
+	full := &mail.ReplyError{Reply: mail.NewReply(452, 3, 1, "Full"), Cause: io.ErrShortWrite}
+	if r := mail.ReplyOf(fmt.Errorf("store: %w", full)); r != full.Reply {
+		t.Errorf("got %v", r)
+	}
+	if r := mail.ReplyOf(io.EOF); r.Code != 451 || strings.Contains(r.Text, "EOF") {
+		t.Errorf("got %v", r)
+	}
+}
