@@ -1,0 +1,166 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// mistake tells what is wrong with a value. A secret one is not quoted.
+func (s *setting) mistake(a *hclsyntax.Attribute, value cty.Value, secret bool, err error) Diagnostics {
+	var ds Diagnostics
+	at, name := a.Expr.Range(), s.name
+	want := s.typ
+	var part *valueError
+	if errors.As(err, &part) {
+		at = partRange(a.Expr, part.path)
+		err = part.err
+		for _, step := range part.path {
+			if value.CanIterateElements() {
+				name += stepText(step, secret)
+			}
+			value, want = valueAt(value, step), deref(want).Elem()
+		}
+	}
+	given := "the value"
+	if text, ok := quoted(value); ok && !secret {
+		given = text
+	}
+	var listed *notListed
+	var bounds *outOfRange
+	switch {
+	case errors.Is(err, errWrongType):
+		ds.Errorf(at, "config/wrong-type", "attribute %q must be %s", name, article(typeName(want))).
+			WithDetail("Here stands %s. Write it as %s = %s.", kindOf(value), s.name, s.example())
+	case errors.As(err, &listed):
+		ds.Errorf(at, "config/bad-value", "attribute %q: %s is not one of its values", name, given).
+			Detail = s.valuesDetail(listed.given)
+		if secret {
+			ds[0].Detail = fmt.Sprintf("Its values are %s.", enumerate(s.values))
+		}
+	case errors.As(err, &bounds):
+		ds.Errorf(at, "config/bad-value", "attribute %q is out of range", name).
+			WithDetail("%s.", capital(bounds.message))
+	default:
+		ds.Append(s.unreadable(a, name, given, secret, want, err))
+		ds[0].Range = at
+	}
+	return ds
+}
+
+// unreadable tells about a text that is not of its type.
+func (s *setting) unreadable(a *hclsyntax.Attribute, name, given string, secret bool, want reflect.Type, err error) Diagnostics {
+	var ds Diagnostics
+	known, ok := textTypes[deref(want)]
+	switch {
+	case ok && strings.HasPrefix(known.name, "IP") || ok && known.name == "network":
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %s is not %s", name, given, article(known.name)).
+			WithDetail("Write it as %s = %s.", s.name, s.example())
+	case ok:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %s is not %s", name, given, article(known.name)).
+			WithDetail("%s.", capital(err.Error()))
+	case secret:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: the value is not valid", name).
+			WithDetail("It comes from a secret and is not shown.")
+	default:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %v", name, err)
+	}
+	return ds
+}
+
+// valuesDetail gives the values that there are, and the near one.
+func (s *setting) valuesDetail(given string) string {
+	list := fmt.Sprintf("Its values are %s.", enumerate(s.values))
+	if near := Suggest(given, s.values); near != "" {
+		return fmt.Sprintf("Did you mean %q? %s", near, list)
+	}
+	return list
+}
+
+// example gives a value of the setting as the file would have it.
+func (s *setting) example() string {
+	text := example(s.typ)
+	if s.values == nil {
+		return text
+	}
+	text = fmt.Sprintf("%q", s.values[0])
+	if base := deref(s.typ); base.Kind() == reflect.Slice && textType(base) == "" {
+		return "[" + text + "]"
+	}
+	return text
+}
+
+func stepText(step any, secret bool) string {
+	if i, ok := step.(int); ok {
+		return fmt.Sprintf("[%d]", i)
+	}
+	if secret {
+		return ".…"
+	}
+	return fmt.Sprintf(".%s", step)
+}
+
+// valueAt gives a part of a list or map, or the value itself where it stands
+// for a list of one.
+func valueAt(value cty.Value, step any) cty.Value {
+	if !value.CanIterateElements() {
+		return value
+	}
+	i := 0
+	for it := value.ElementIterator(); it.Next(); i++ {
+		key, item := it.Element()
+		if i == step || key.Type() == cty.String && key.AsString() == step {
+			return item
+		}
+	}
+	return value
+}
+
+// maxQuoted bounds the length of a value that a message repeats, in bytes.
+const maxQuoted = 60
+
+// quoted gives a string as a message repeats it.
+func quoted(value cty.Value) (string, bool) {
+	if value.Type() != cty.String || value.IsNull() || len(value.AsString()) > maxQuoted {
+		return "", false
+	}
+	return fmt.Sprintf("%q", value.AsString()), true
+}
+
+// kindOf says what kind of value it is.
+func kindOf(value cty.Value) string {
+	switch t := value.Type(); {
+	case value.IsNull():
+		return "null"
+	case t == cty.String:
+		return "a string"
+	case t == cty.Number:
+		return "a number"
+	case t == cty.Bool:
+		return "a bool"
+	case t.IsObjectType(), t.IsMapType():
+		return "a map"
+	default:
+		return "a list"
+	}
+}
+
+// article puts a or an in front.
+func article(noun string) string {
+	if strings.ContainsRune("aeioAEIO", rune(noun[0])) {
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
+// capital makes the first letter large.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Problem is a mistake in a module's settings that the module itself finds.
+type Problem struct {
+	// Attribute is where: the name of an attribute or a nested block, with the
+	// blocks in front as a path: "tls.cert", "rule[1].key" for the second rule.
+	// "" means the whole block.
+	Attribute string
+	// Code is the diagnostic's; "" leaves it to who reports the problem.
+	Code string
+	// Severity is Error or Warning.
+	Severity Severity
+	// Message is one line without a full stop.
+	Message string
+	// Detail says what to do. It may be empty.
+	Detail string
+}
+
+// Problems is a list of mistakes.
+type Problems []Problem
+
+// Errorf adds an error about an attribute, "" for the whole block.
+func (ps *Problems) Errorf(attribute, format string, args ...any) {
+	*ps = append(*ps, Problem{Attribute: attribute, Message: fmt.Sprintf(format, args...)})
+}
+
+// Warnf adds a warning about an attribute, "" for the whole block.
+func (ps *Problems) Warnf(attribute, format string, args ...any) {
+	*ps = append(*ps, Problem{Attribute: attribute, Severity: Warning, Message: fmt.Sprintf(format, args...)})
+}
+
+// Diagnostics gives the problems with their places in the block. code is for
+// those that have none.
+func (ps Problems) Diagnostics(b *Block, code string) Diagnostics {
+	var ds Diagnostics
+	for _, p := range ps {
+		d := Diagnostic{Severity: p.Severity, Code: p.Code, Summary: p.Message, Detail: p.Detail, Range: b.place(p.Attribute)}
+		if d.Code == "" {
+			d.Code = code
+		}
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+// place gives the range of the value of an attribute, or of the header of the
+// innermost block that the file has on the way to it.
+func (b *Block) place(path string) hcl.Range {
+	for path != "" {
+		var step string
+		step, path, _ = strings.Cut(path, ".")
+		name, index := cutIndex(step)
+		if a, ok := b.Attribute(name); ok {
+			return a.Expr.Range()
+		}
+		nested := b.Blocks(name)
+		if index >= len(nested) {
+			break
+		}
+		b = nested[index]
+	}
+	return b.DefRange
+}
+
+// cutIndex splits "rule[1]".
+func cutIndex(step string) (name string, index int) {
+	name, rest, ok := strings.Cut(step, "[")
+	if !ok {
+		return step, 0
+	}
+	index, err := strconv.Atoi(strings.TrimSuffix(rest, "]"))
+	if err != nil || index < 0 {
+		return name, 0
+	}
+	return name, index
+}

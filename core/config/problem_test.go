@@ -1,0 +1,90 @@
+package config_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/core/config"
+)
+
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	b := parse(t, `listener "smtp" {
+  address = "a"
+  tls {
+    cert = "c"
+  }
+  rule {}
+  rule {
+    key = "k"
+  }
+}
+`).Root.Blocks()[0]
+	var ps config.Problems
+	ps.Errorf("", "the whole %s", "block")
+	ps.Warnf("address", "an attribute")
+	ps.Errorf("tls", "a block")
+	ps.Errorf("tls.cert", "an attribute of a block")
+	ps.Errorf("rule[1].key", "of the second block")
+	ps.Errorf("rule[1].other", "what the second block does not have")
+	ps.Errorf("none.at.all", "what is not there")
+	ps.Errorf("rule[x]", "a wrong index")
+	ps.Errorf("rule[9]", "a block that is not there")
+	ps = append(ps, config.Problem{Code: "own/code", Message: "a code of its own", Detail: "Do it."})
+	want := strings.Join([]string{
+		`1:1-1:16 error module/problem: the whole block`,
+		`2:13-2:16 warning module/problem: an attribute`,
+		`3:3-3:6 error module/problem: a block`,
+		`4:12-4:15 error module/problem: an attribute of a block`,
+		`8:11-8:14 error module/problem: of the second block`,
+		`7:3-7:7 error module/problem: what the second block does not have`,
+		`1:1-1:16 error module/problem: what is not there`,
+		`6:3-6:7 error module/problem: a wrong index`,
+		`1:1-1:16 error module/problem: a block that is not there`,
+		`1:1-1:16 error own/code: a code of its own | Do it.`,
+	}, "\n")
+	if diff := cmp.Diff(want, list(ps.Diagnostics(b, "module/problem"))); diff != "" {
+		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	t.Parallel()
+	names := []string{"hostname", "host", "data_dir", "listener", "log", "tls", "key", "ip"}
+	for name, want := range map[string]string{
+		"hostnam": "hostname", "hotsname": "hostname", "Hostname": "hostname", "data-dir": "data_dir", "datadir": "data_dir",
+		"lisener": "listener", "lgo": "log", "tsl": "tls", "ips": "ip", "hosts": "host",
+		"user": "", "": "", "xyz": "", "sieve_dir": "", strings.Repeat("host", 100): "",
+	} {
+		if got := config.Suggest(name, names); got != want {
+			t.Errorf("%q: suggested %q, want %q", name, got, want)
+		}
+	}
+	if got := config.Suggest("x", nil); got != "" {
+		t.Errorf("without candidates: %q", got)
+	}
+}
+
+func TestDiagnostics(t *testing.T) {
+	t.Parallel()
+	r := parse(t, "a {}\nb {}\n").Root.Blocks()
+	var ds config.Diagnostics
+	ds.Warnf(r[1].DefRange, "b/warning", "second")
+	ds.Errorf(r[0].DefRange, "a/error", "first").WithContext(r[0].DefRange)
+	ds.Sort()
+	if got := list(ds); got != "1:1-1:2 error a/error: first\n2:1-2:2 warning b/warning: second" {
+		t.Errorf("sorted:\n%s", got)
+	}
+	if errors, warnings := ds.Count(); errors != 1 || warnings != 1 || !ds.HasErrors() || ds[1:].HasErrors() {
+		t.Errorf("%d errors, %d warnings", errors, warnings)
+	}
+	if err := ds.Err(); err == nil || err.Error() != "test.hcl:1:1: error: first [a/error]" {
+		t.Errorf("error: %v", err)
+	}
+	if err := ds[1:].Err(); !errors.Is(err, nil) {
+		t.Errorf("error of a warning: %v", err)
+	}
+}

@@ -1,0 +1,1 @@
+include = ["cycle.d/a.hcl", "cycle.d/none.hcl", "[x"]

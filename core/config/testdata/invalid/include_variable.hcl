@@ -1,0 +1,2 @@
+variable "folder" { default = "conf.d" }
+include = ["${var.folder}/*.hcl"]

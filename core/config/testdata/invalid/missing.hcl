@@ -1,0 +1,6 @@
+listener {
+}
+listener "" "mx" {
+  address = null
+}
+domain "example.org" {}

@@ -1,0 +1,6 @@
+server {
+  hostname = "mx.example.org",
+  data_dir = "/srv"
+}
+listener "smtp" {
+  address = [

@@ -1,0 +1,3 @@
+listener "second" {
+  address = trimspace(file("host.txt"))
+}

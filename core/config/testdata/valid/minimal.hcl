@@ -1,0 +1,3 @@
+server {
+  hostname = "mx.example.org"
+}
