@@ -137,7 +137,7 @@ func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction)
 	tx.Stage = stage
 	outcome := mail.Outcome{Stage: stage}
 	for _, s := range c.stages[stage] {
-		if outcome.Action != mail.ActionContinue && !(s.Target && outcome.Action == mail.ActionAccept) {
+		if outcome.Action != mail.ActionContinue && (!s.Target || outcome.Action != mail.ActionAccept) {
 			break
 		}
 		if s.Target && !s.wanted(tx) {

@@ -99,16 +99,36 @@ func TestRunVerdicts(t *testing.T) {
 		"accept skips":      {[]*chain.Step{step("a", mail.AtMail, says(mail.Accept("known"))), step("b", mail.AtMail, says(reject))}, mail.ActionAccept, "a", []string{"a"}, 0},
 		"usual reply":       {[]*chain.Step{step("a", mail.AtMail, says(mail.Verdict{Action: mail.ActionReject}))}, mail.ActionReject, "a", []string{"a"}, 550},
 		"fails open":        {[]*chain.Step{step("a", mail.AtMail, fails(broken)), step("b", mail.AtMail, says(mail.Continue("")))}, mail.ActionContinue, "", []string{"a error", "b"}, 0},
-		"on_error defer": {[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.OnError = chain.PolicyDefer })},
-			mail.ActionDefer, "a", []string{"a error"}, 451},
-		"on_error reject": {[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.OnError = chain.PolicyReject })},
-			mail.ActionReject, "a", []string{"a error"}, 550},
-		"panic is an error": {[]*chain.Step{step("a", mail.AtMail, handler(func(context.Context, *mail.Transaction) (mail.Verdict, error) { panic("oh") }))},
-			mail.ActionContinue, "", []string{"a error"}, 0},
-		"monitor": {[]*chain.Step{with(step("a", mail.AtMail, says(reject)), func(s *chain.Step) { s.Monitor = true }), step("b", mail.AtMail, says(mail.Continue("")))},
-			mail.ActionContinue, "", []string{"a monitor", "b"}, 0},
-		"monitored error": {[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.Monitor, s.OnError = true, chain.PolicyReject })},
-			mail.ActionContinue, "", []string{"a error"}, 0},
+		"on_error defer": {
+			[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.OnError = chain.PolicyDefer })},
+			mail.ActionDefer, "a",
+			[]string{"a error"},
+			451,
+		},
+		"on_error reject": {
+			[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.OnError = chain.PolicyReject })},
+			mail.ActionReject, "a",
+			[]string{"a error"},
+			550,
+		},
+		"panic is an error": {
+			[]*chain.Step{step("a", mail.AtMail, handler(func(context.Context, *mail.Transaction) (mail.Verdict, error) { panic("oh") }))},
+			mail.ActionContinue, "",
+			[]string{"a error"},
+			0,
+		},
+		"monitor": {
+			[]*chain.Step{with(step("a", mail.AtMail, says(reject)), func(s *chain.Step) { s.Monitor = true }), step("b", mail.AtMail, says(mail.Continue("")))},
+			mail.ActionContinue, "",
+			[]string{"a monitor", "b"},
+			0,
+		},
+		"monitored error": {
+			[]*chain.Step{with(step("a", mail.AtMail, fails(broken)), func(s *chain.Step) { s.Monitor, s.OnError = true, chain.PolicyReject })},
+			mail.ActionContinue, "",
+			[]string{"a error"},
+			0,
+		},
 		"when false": {[]*chain.Step{with(step("a", mail.AtMail, says(reject)), func(s *chain.Step) {
 			s.When = func(*mail.Transaction) (bool, error) { return false, nil }
 		})}, mail.ActionContinue, "", []string{"a skipped"}, 0},
@@ -271,7 +291,7 @@ func TestBreakerRestsAndTriesAgain(t *testing.T) {
 			t.Errorf("trace says %q %q", e.Note, e.Reason)
 		}
 		down.Store(false)
-		time.Sleep(11 * time.Second)
+		time.Sleep(11 * time.Second) //nolint:forbidigo // the clock is synctest's
 		if o, e := run(); o.Action != mail.ActionContinue || e.Reason != "clean" {
 			t.Errorf("after the rest: %v %q", o.Action, e.Reason)
 		}
@@ -322,7 +342,7 @@ func TestSetChoosesWhoseSettingsHold(t *testing.T) {
 			step(name, mail.AtConnect|mail.AtAuth|mail.AtMail|mail.AtRcpt|mail.AtData, says(mail.Continue(""))), deliver(),
 		}, chain.Options{})
 	}
-	set := chain.NewSet(mark("listener"), map[string]*chain.Chain{"own.test": mark("own")})
+	set := chain.NewSet(mark("listener"), map[string]*chain.Chain{"own.test": mark("own"), "bücher.test": mark("idn")})
 	tests := map[string]struct {
 		stage mail.Stage
 		user  string
@@ -335,6 +355,8 @@ func TestSetChoosesWhoseSettingsHold(t *testing.T) {
 		"recipient of the domain":  {stage: mail.StageRcpt, rcpt: "a@own.test", want: "own"},
 		"recipient of another":     {stage: mail.StageRcpt, rcpt: "a@example.test", want: "listener"},
 		"login of the domain":      {stage: mail.StageAuth, login: "a@OWN.test", want: "own"},
+		"login in full width":      {stage: mail.StageAuth, login: "a@ｏｗｎ.test", want: "own"},
+		"login in A-labels":        {stage: mail.StageAuth, login: "a@xn--bcher-kva.test", want: "idn"},
 		"login without a domain":   {stage: mail.StageAuth, login: "a", want: "listener"},
 		"mail of a user":           {stage: mail.StageMail, user: "a@own.test", want: "own"},
 		"recipient of a user":      {stage: mail.StageRcpt, user: "a@example.test", rcpt: "a@own.test", want: "listener"},

@@ -3,7 +3,6 @@ package chain
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/mox-like/mox-like/core/mail"
 )
@@ -80,8 +79,15 @@ func owner(stage mail.Stage, tx *mail.Transaction) string {
 	}
 }
 
+// domainOf gives the domain of a user name in normal form, since a client may
+// write it in capitals, in A-labels or in full-width letters and must not get
+// another chain by that.
 func domainOf(user string) string {
-	return strings.ToLower(user[strings.LastIndexByte(user, '@')+1:])
+	address, err := mail.ParseAddress(user)
+	if err != nil {
+		return ""
+	}
+	return address.Domain
 }
 
 // otherChain defers a recipient and says so in the trace.

@@ -149,6 +149,7 @@ func TestGolden(t *testing.T) {
 }
 
 func testGolden(t *testing.T, folder, name string) {
+	t.Helper()
 	f, ds := config.Load(filepath.ToSlash(name), config.Options{Environ: testEnviron, Variables: map[string]string{}})
 	d := new(deployment)
 	if !f.Partial {

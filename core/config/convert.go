@@ -154,8 +154,7 @@ func (e *valueError) Error() string { return e.err.Error() }
 func (e *valueError) Unwrap() error { return e.err }
 
 func within(step any, err error) error {
-	var inner *valueError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*valueError](err); ok {
 		return &valueError{path: append([]any{step}, inner.path...), err: inner.err}
 	}
 	return &valueError{path: []any{step}, err: err}
@@ -315,15 +314,15 @@ func number(v reflect.Value) (float64, bool) {
 	return 0, false
 }
 
-// outOfRange is the error of a value beyond min or max.
-type outOfRange struct{ message string }
+// rangeError is the error of a value beyond min or max.
+type rangeError struct{ message string }
 
-func (e *outOfRange) Error() string { return e.message }
+func (e *rangeError) Error() string { return e.message }
 
-// notListed is the error of a string that the values tag does not have.
-type notListed struct{ given string }
+// unlistedError is the error of a string that the values tag does not have.
+type unlistedError struct{ given string }
 
-func (e *notListed) Error() string { return "not one of the values" }
+func (e *unlistedError) Error() string { return "not one of the values" }
 
 // check holds a converted value against values, min and max.
 func (s *setting) check(v reflect.Value) error {
@@ -343,27 +342,27 @@ func (s *setting) check(v reflect.Value) error {
 	}
 	if s.values != nil {
 		if text := textOf(v); !slices.Contains(s.values, text) {
-			return &notListed{given: text}
+			return &unlistedError{given: text}
 		}
 	}
 	n, ok := number(v)
 	if ok && s.min != nil && n < s.min.value {
-		return &outOfRange{"it is at least " + s.min.text}
+		return &rangeError{"it is at least " + s.min.text}
 	}
 	if ok && s.max != nil && n > s.max.value {
-		return &outOfRange{"it is at most " + s.max.text}
+		return &rangeError{"it is at most " + s.max.text}
 	}
 	return nil
 }
 
 // textOf gives the text of a string or of what marshals to one.
 func textOf(v reflect.Value) string {
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if text, err := m.MarshalText(); err == nil {
 			return string(text)
 		}
 	}
-	if s, ok := v.Interface().(fmt.Stringer); ok {
+	if s, ok := reflect.TypeAssert[fmt.Stringer](v); ok {
 		return s.String()
 	}
 	if v.Kind() == reflect.String {

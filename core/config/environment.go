@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -90,15 +91,16 @@ func (e *environment) checkName(t hcl.Traversal, hints []string) Diagnostics {
 
 // dotted gives a traversal as it is written, as far as it is names with dots.
 func dotted(t hcl.Traversal) string {
-	text := t.RootName()
+	var text strings.Builder
+	text.WriteString(t.RootName())
 	for _, step := range t[1:] {
 		attr, ok := step.(hcl.TraverseAttr)
 		if !ok {
 			break
 		}
-		text += "." + attr.Name
+		text.WriteString("." + attr.Name)
 	}
-	return text
+	return text.String()
 }
 
 func (e *environment) checkVariable(t hcl.Traversal) Diagnostics {

@@ -110,8 +110,7 @@ func fileFunction(o Options, dir string) function.Function {
 				name = filepath.Join(dir, name)
 			}
 			content, err := o.read(name, maxFile)
-			var path *fs.PathError
-			if errors.As(err, &path) {
+			if path, ok := errors.AsType[*fs.PathError](err); ok {
 				err = path.Err
 			}
 			if err == nil && !utf8.Valid(content) {
@@ -210,8 +209,7 @@ func (r *regexps) compile(pattern string) (*regexp.Regexp, error) {
 		return re.(*regexp.Regexp), nil
 	}
 	re, err := regexp.Compile(pattern)
-	var wrong *syntax.Error
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*syntax.Error](err); ok {
 		return nil, fmt.Errorf("not a regular expression: %s", wrong.Code)
 	}
 	if err != nil {
@@ -244,8 +242,7 @@ var jsonDecodeFunction = function.New(&function.Spec{
 })
 
 func jsonError(err error) error {
-	var wrong *json.SyntaxError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return function.NewArgErrorf(0, "not JSON from byte %d on", wrong.Offset)
 	}
 	return function.NewArgErrorf(0, "not JSON")

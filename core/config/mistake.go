@@ -17,8 +17,7 @@ func (s *setting) mistake(a *hclsyntax.Attribute, value cty.Value, secret bool, 
 	var ds Diagnostics
 	at, name := a.Expr.Range(), s.name
 	want := s.typ
-	var part *valueError
-	if errors.As(err, &part) {
+	if part, ok := errors.AsType[*valueError](err); ok {
 		at = partRange(a.Expr, part.path)
 		err = part.err
 		for _, step := range part.path {
@@ -32,8 +31,8 @@ func (s *setting) mistake(a *hclsyntax.Attribute, value cty.Value, secret bool, 
 	if text, ok := quoted(value); ok && !secret {
 		given = text
 	}
-	var listed *notListed
-	var bounds *outOfRange
+	var listed *unlistedError
+	var bounds *rangeError
 	switch {
 	case errors.Is(err, errWrongType):
 		ds.Errorf(at, "config/wrong-type", "attribute %q must be %s", name, article(typeName(want))).

@@ -225,7 +225,7 @@ func FormatDuration(d time.Duration) string {
 	for _, u := range durationUnits[1:] {
 		if n := d / u.unit; n > 0 {
 			fmt.Fprintf(&b, "%d%s", n, u.name)
-			d -= n * u.unit
+			d %= u.unit
 		}
 	}
 	return b.String()

@@ -217,7 +217,7 @@ func (s *setting) setDefault(v reflect.Value) error {
 	val := cty.StringVal(s.def)
 	if base := deref(s.typ); base.Kind() == reflect.Slice && textType(base) == "" {
 		var list []cty.Value
-		for _, item := range strings.Split(s.def, ",") {
+		for item := range strings.SplitSeq(s.def, ",") {
 			if item != "" {
 				list = append(list, cty.StringVal(item))
 			}

@@ -167,8 +167,7 @@ func (l *loader) unreadable(at hcl.Range, name string, err error) {
 			WithDetail("Check the name and the working directory.")
 		return
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err
 	}
 	l.ds.Errorf(at, "config/unreadable-file", "cannot read configuration file %s: %v", name, err).

@@ -37,6 +37,7 @@ func checkNesting(filename string, src []byte) Diagnostics {
 			if inner == 0 {
 				run = 0
 			}
+		default:
 		}
 		if depth > maxNesting || run > maxExpression {
 			ds.Errorf(t.Range, "config/too-large", "the text is nested too deeply or an expression is too long").

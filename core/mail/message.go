@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -160,8 +161,8 @@ func render(m *Message, edits []edit) (*Rendering, error) {
 		removals = removals || e.remove
 	}
 	head := make([]byte, 0, size+4)
-	for i := len(edits) - 1; i >= 0; i-- {
-		head = append(head, edits[i].field...)
+	for _, edit := range slices.Backward(edits) {
+		head = append(head, edit.field...)
 	}
 	for _, f := range m.Header.Fields {
 		if !removals || !removed(edits, f.Name) {

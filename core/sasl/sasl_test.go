@@ -186,7 +186,7 @@ func TestLoginError(t *testing.T) {
 	t.Parallel()
 	r := recorder{err: errRefused}
 	s := newServer(t, Plain, r.login)
-	if _, done, err := s.Next([]byte("\x00alice@example.org\x00secret12")); err != errRefused || done {
+	if _, done, err := s.Next([]byte("\x00alice@example.org\x00secret12")); !errors.Is(err, errRefused) || done {
 		t.Errorf("Next = done %v, error %v, want the login's own", done, err)
 	}
 }

@@ -222,7 +222,7 @@ func TestScramKeysError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Next([]byte("n,,n=alice@example.org,r=abc")); err != errRefused {
+	if _, _, err := s.Next([]byte("n,,n=alice@example.org,r=abc")); !errors.Is(err, errRefused) {
 		t.Errorf("error %v, want that of keys", err)
 	}
 }

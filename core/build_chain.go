@@ -1,0 +1,333 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+// chainBuilder makes the chains of one listener: its own and its domains'.
+type chainBuilder struct {
+	*builder
+	listener string
+	// feeds are the stages that the listener runs.
+	feeds mail.Stages
+	// domain is set while a domain's own chain is made.
+	domain *Domain
+	// inherited are the listener's steps, for a domain's chain.
+	inherited []*step
+}
+
+// step is a chain's step and the block that it was made of, so that a domain's
+// settings can make another instance of it.
+type step struct {
+	chain.Step
+	info     Info
+	block    *config.Block
+	parallel []*step
+}
+
+// handlerSettings are the attributes that every handler has; the module does not
+// know them.
+type handlerSettings struct {
+	// Name is the handler's own name, for when one stands twice in a chain.
+	Name string `config:"name,label,optional"`
+	// When is asked for each message; the handler is skipped where it is false.
+	When config.Expr `config:"when"`
+	// OnError is what an error of the handler means: pass as if it were not there,
+	// have the client come back, or refuse.
+	OnError string `config:"on_error" default:"continue" values:"continue,defer,reject"`
+	// Timeout bounds each call.
+	Timeout *time.Duration `config:"timeout" min:"1ms" max:"30m"`
+	// Mode monitor runs the handler and records its verdict without acting on it.
+	Mode string `config:"mode" default:"enforce" values:"enforce,monitor"`
+}
+
+// stageSettings is the attribute of handlers that let the file choose.
+type stageSettings struct {
+	// Stage is where the handler acts.
+	Stage []string `config:"stage" values:"connect,helo,auth,mail,rcpt,data"`
+}
+
+// steps makes the handlers of a chain body. via are the named chains that led
+// here.
+func (b *chainBuilder) steps(body *config.Block, via []*config.Block) []*step {
+	var list []*step
+	for _, a := range body.Attributes() {
+		b.ds.Errorf(a.NameRange, "chain/attribute", "a chain has handlers and no attributes, but here is %q", a.Name).
+			WithDetail("Write it into the block of the handler that it is meant for.")
+	}
+	for _, block := range body.Blocks() {
+		switch block.Type {
+		case "use":
+			list = append(list, b.use(block, via)...)
+		case "inherit":
+			list = append(list, b.inherit(block)...)
+		case "parallel":
+			if s := b.parallel(block); s != nil {
+				list = append(list, s)
+			}
+		default:
+			if s := b.handler(block); s != nil {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// use splices a named chain in.
+func (b *chainBuilder) use(block *config.Block, via []*config.Block) []*step {
+	b.empty(block, 1)
+	name := block.Label(0)
+	target, ok := b.chains[name]
+	if !ok {
+		var names []string
+		for n := range b.chains {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		d := b.ds.Errorf(block.LabelRange(0), "chain/unknown", "there is no chain %q", name)
+		if near := config.Suggest(name, names); near != "" {
+			d.WithDetail("Did you mean %q?", near)
+		} else {
+			d.WithDetail("Named chains of this file: %s.", list(names))
+		}
+		return nil
+	}
+	if slices.Contains(via, target) {
+		b.ds.Errorf(block.DefRange, "chain/cycle", "the chain %q uses itself", name).
+			WithRelated(target.DefRange, "it begins here")
+		return nil
+	}
+	b.used[name] = true
+	return b.steps(target, append(slices.Clone(via), target))
+}
+
+// inherit gives the listener's handlers up to its targets.
+func (b *chainBuilder) inherit(block *config.Block) []*step {
+	b.empty(block, 0)
+	if b.domain == nil {
+		b.ds.Errorf(block.DefRange, "chain/inherit", "inherit stands in a domain's chain only").
+			WithDetail(`A listener's chain is spliced together with use "NAME" {}.`)
+		return nil
+	}
+	var list []*step
+	for _, s := range b.inherited {
+		if !s.Target {
+			list = append(list, b.tuned(s))
+		}
+	}
+	return list
+}
+
+// empty refuses what use and inherit do not have.
+func (b *chainBuilder) empty(block *config.Block, labels int) {
+	if len(block.Labels) != labels {
+		b.ds.Errorf(block.DefRange, "chain/labels", "%s has %d labels and needs %d", block.Type, len(block.Labels), labels)
+	}
+	for _, a := range block.Attributes() {
+		b.ds.Errorf(a.NameRange, "chain/attribute", "%s has no attributes, but here is %q", block.Type, a.Name)
+	}
+	for _, nested := range block.Blocks() {
+		b.ds.Errorf(nested.DefRange, "chain/block", "%s holds nothing, but here is %s", block.Type, nested.Header())
+	}
+}
+
+// parallel makes the handlers of a parallel block, which all act at one stage.
+func (b *chainBuilder) parallel(block *config.Block) *step {
+	for _, a := range block.Attributes() {
+		b.ds.Errorf(a.NameRange, "chain/attribute", "parallel has no attributes, but here is %q", a.Name)
+	}
+	s := &step{block: block}
+	s.Position = b.position(block)
+	for _, nested := range block.Blocks() {
+		if slices.Contains([]string{"use", "inherit", "parallel"}, nested.Type) {
+			b.ds.Errorf(nested.DefRange, "chain/parallel", "parallel holds handlers, but here is %s", nested.Type)
+			continue
+		}
+		h := b.handler(nested)
+		if h == nil {
+			continue
+		}
+		if h.Target {
+			b.ds.Errorf(nested.DefRange, "chain/parallel", "%s is a target and cannot stand in parallel", nested.Type).
+				WithDetail("Targets stand at the end of the chain.")
+		}
+		if len(s.parallel) > 0 && h.Stages != s.parallel[0].Stages {
+			b.ds.Errorf(nested.DefRange, "chain/parallel", "handlers in parallel act at the same stage, but %s acts at %s", h.Name, list(h.Stages.Names())).
+				WithRelated(s.parallel[0].block.DefRange, "this one acts at %s", list(s.parallel[0].Stages.Names()))
+		}
+		s.parallel = append(s.parallel, h)
+		s.Parallel = append(s.Parallel, &h.Step)
+	}
+	if len(s.parallel) == 0 {
+		return nil
+	}
+	return s
+}
+
+// handler makes one handler of its block.
+func (b *chainBuilder) handler(block *config.Block) *step {
+	info, ok := b.find("handler", block.Type, block.TypeRange)
+	if !ok {
+		return nil
+	}
+	name := block.Type
+	if block.Label(0) != "" {
+		name = block.Label(0)
+	}
+	common, stages := new(handlerSettings), new(stageSettings)
+	also := []any{common}
+	if info.StageAttribute {
+		also = append(also, stages)
+	}
+	m := b.one(info, block, b.context(name, b.listener), also...)
+	if m == nil {
+		return nil
+	}
+	h, ok := m.(Handler)
+	if !ok {
+		b.ds.Errorf(block.DefRange, "module/no-handler", "the module %s of this build is no handler", info.ID)
+		return nil
+	}
+	s := &step{info: info, block: block}
+	s.Name, s.Position, s.Handler, s.Target = name, b.position(block), h, info.Target
+	s.Stages = b.stages(info, block, m, stages.Stage)
+	if v, ok := m.(StageValidator); ok {
+		b.ds.Append(v.ValidateStages(s.Stages).Diagnostics(block, info.ID))
+	}
+	s.Timeout = info.Timeout
+	if common.Timeout != nil {
+		s.Timeout = *common.Timeout
+	}
+	s.Monitor = common.Mode == "monitor"
+	s.OnError = chain.Policy(slices.Index(chain.PolicyNames[:], common.OnError))
+	b.condition(s, common.When)
+	if info.Target {
+		b.targetPolicy(s, common)
+		return s
+	}
+	s.Breaker = b.breaker(name)
+	return s
+}
+
+// targetPolicy refuses what would lose mail.
+func (b *chainBuilder) targetPolicy(s *step, common *handlerSettings) {
+	if s.Monitor {
+		r, _ := s.block.Attribute("mode")
+		b.ds.Errorf(r.SrcRange, "chain/target-monitor", "%s delivers and cannot be monitored only", s.Name)
+	}
+	if a, ok := s.block.Attribute("on_error"); ok && common.OnError == "continue" {
+		b.ds.Errorf(a.SrcRange, "chain/target-error", "%s delivers: its error cannot be passed over", s.Name).
+			WithDetail("Leave on_error out: the client is told to come back.")
+	}
+}
+
+// stages finds where a handler acts: by the file, by the module's own rule, or
+// at all stages that it declares.
+func (b *chainBuilder) stages(info Info, block *config.Block, m Module, chosen []string) mail.Stages {
+	if len(chosen) == 0 {
+		if d, ok := m.(StageChooser); ok {
+			return d.DefaultStages()
+		}
+		if info.DefaultStages != 0 {
+			return info.DefaultStages
+		}
+		return info.Stages
+	}
+	var stages mail.Stages
+	for _, name := range chosen {
+		stage, _ := mail.ParseStage(name)
+		if !info.Stages.Has(stage) {
+			a, _ := block.Attribute("stage")
+			b.ds.Errorf(a.SrcRange, "chain/stage", "%s cannot act at the stage %q", info.Name(), name).
+				WithDetail("It can act at: %s.", list(info.Stages.Names()))
+		}
+		stages |= mail.At(stage)
+	}
+	return stages
+}
+
+// condition compiles when.
+func (b *chainBuilder) condition(s *step, when config.Expr) {
+	if !when.IsSet() {
+		return
+	}
+	compiled, ds := config.CompileWhen(s.block, when, s.Stages)
+	b.ds.Append(ds)
+	if compiled != nil {
+		s.When = compiled.Eval
+	}
+}
+
+// breaker gives the handler's circuit breaker, which outlives the configuration.
+func (b *chainBuilder) breaker(name string) *chain.Breaker {
+	value, err := b.gen.share("breaker "+b.listener+"/"+name, func() (closer, error) {
+		return chain.NewBreaker(name, b.gen.runtime.log.Named("breaker")), nil
+	})
+	if err != nil {
+		return nil
+	}
+	breaker, _ := value.(*chain.Breaker)
+	return breaker
+}
+
+// compile makes the chain.
+func (b *chainBuilder) compile(steps []*step) *chain.Chain {
+	list := make([]*chain.Step, 0, len(steps))
+	for _, s := range steps {
+		list = append(list, &s.Step)
+	}
+	return chain.New(list, chain.Options{Logger: b.gen.runtime.log.Named(b.listener), Now: b.gen.runtime.now})
+}
+
+// check holds a whole chain against the rules that concern several handlers.
+func (b *chainBuilder) check(steps []*step, body *config.Block) {
+	seen := make(map[string]*step)
+	var target *step
+	for _, s := range flat(steps) {
+		if first, ok := seen[s.Name]; ok {
+			b.ds.Errorf(s.block.DefRange, "chain/duplicate-name", "two handlers of this chain have the name %q", s.Name).
+				WithDetail("Give one of them a name of its own: %s \"NAME\" { … }.", s.block.Type).
+				WithRelated(first.block.DefRange, "the first one stands here")
+		}
+		seen[s.Name] = s
+		switch {
+		case s.Target:
+			target = s
+		case target != nil:
+			b.ds.Errorf(s.block.DefRange, "chain/after-target", "%s stands behind the target %s and would never be asked", s.Name, target.Name).
+				WithDetail("Move it in front of %s.", target.Name).
+				WithRelated(target.block.DefRange, "the target stands here")
+		}
+		if s.Stages&b.feeds == 0 {
+			b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which this listener never has", s.Name, list(s.Stages.Names()))
+		}
+	}
+	if b.feeds.Has(mail.StageRcpt) && target == nil {
+		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
+			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
+	}
+}
+
+// endOf is the place of the closing brace, where a target is missing.
+func endOf(body *config.Block) hcl.Range { return body.Body.EndRange }
+
+// flat gives the handlers, those of parallel blocks among them.
+func flat(steps []*step) []*step {
+	var list []*step
+	for _, s := range steps {
+		if s.parallel != nil {
+			list = append(list, s.parallel...)
+		} else {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -1,0 +1,92 @@
+package core
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/store"
+)
+
+// Problem is a mistake that a module's Validate finds; it names the attribute,
+// so that the linter can point at the line.
+type Problem = config.Problem
+
+// Problems is a list of mistakes.
+type Problems = config.Problems
+
+// Handler judges a session or a message. Handle is called for each stage that
+// the module declared, from many goroutines at once. It honours ctx. An error
+// is not a verdict: the chain's on_error says what it means.
+type Handler = chain.Handler
+
+// Observer is a handler that is told how a stage ended that it took part in.
+type Observer = chain.Observer
+
+// Provisioner takes what the module needs from the Context and prepares. It
+// opens no socket, starts no goroutine and touches nothing outside, since
+// validate runs it too. The module keeps what it needs, not the Context.
+type Provisioner interface {
+	Provision(*Context) error
+}
+
+// Validator checks the settings against each other, after Provision.
+type Validator interface {
+	Validate() Problems
+}
+
+// StageChooser is a handler whose default stages depend on its settings. It is
+// asked after Validate, where the file does not choose.
+type StageChooser interface {
+	DefaultStages() mail.Stages
+}
+
+// StageValidator is a handler that checks its settings against the stages at
+// which it acts, after Validate.
+type StageValidator interface {
+	ValidateStages(mail.Stages) Problems
+}
+
+// Migrator owns tables. The core applies the migrations once all modules are
+// valid and before any of them is started, so Provision cannot query yet.
+type Migrator interface {
+	Migrations() store.Migrations
+}
+
+// Starter begins what the module does of its own accord: goroutines,
+// connections. It is called once all modules are provisioned and valid.
+type Starter interface {
+	Start() error
+}
+
+// Cleaner releases what the module holds. It is called once, when nothing uses
+// the instance any more, also when a later module's start failed.
+type Cleaner interface {
+	Cleanup() error
+}
+
+// Listener serves a protocol on sockets that the core owns: they outlive the
+// instance when the configuration is swapped.
+type Listener interface {
+	Module
+	// Sockets gives the addresses to listen on: "host:port" or "unix:path".
+	Sockets() []string
+	// Serve accepts sessions from l until it is closed, and then returns nil.
+	// It is called once for each socket. Sessions that it began go on. Accepting
+	// must never wait for one client.
+	Serve(ctx context.Context, l net.Listener) error
+	// Drain waits until the sessions have ended, asking idle ones to leave, and
+	// closes those that remain when ctx ends.
+	Drain(ctx context.Context) error
+}
+
+// TLSSource gives certificates.
+type TLSSource interface {
+	Module
+	// Certificate chooses by server name; nil without an error means that this
+	// source has none for it.
+	Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}

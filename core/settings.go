@@ -1,0 +1,140 @@
+package core
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+// ServerSettings is the server block: what holds for the whole process.
+type ServerSettings struct {
+	// Hostname is the name by which the server calls itself in greetings and
+	// Received fields; the world finds it in the DNS.
+	Hostname string `config:"hostname,required"`
+	// DataDir is where everything lives that the server keeps. A relative path
+	// stands beside the configuration file.
+	DataDir string `config:"data_dir" default:"/var/lib/mox-like"`
+	// User is the system user that the server becomes once its ports are bound.
+	User string `config:"user"`
+	// Postmaster is the account that gets mail to postmaster where a domain has
+	// neither such an alias nor such an account.
+	Postmaster mail.Address `config:"postmaster"`
+	// DrainTimeout is how long sessions may go on after SIGTERM.
+	DrainTimeout time.Duration `config:"drain_timeout" default:"30s" max:"1h"`
+	// ReloadTimeout is how long sessions may go on with the old configuration
+	// after a reload.
+	ReloadTimeout time.Duration `config:"reload_timeout" default:"10m" max:"24h"`
+}
+
+// LogSettings is the log block.
+type LogSettings struct {
+	// Level is the least severity that is written.
+	Level string `config:"level" default:"info" values:"debug,info,warn,error"`
+	// Format is console for people and json for programs.
+	Format string `config:"format" default:"console" values:"console,json"`
+	// Output is stderr, stdout or the path of a file.
+	Output string `config:"output" default:"stderr"`
+}
+
+// TraceSettings is the trace block.
+type TraceSettings struct {
+	// Keep is how long decisions can be looked up.
+	Keep time.Duration `config:"keep" default:"14d" min:"1h"`
+}
+
+// StoreSettings is the block of store "sqlite", the one store of this build.
+type StoreSettings struct {
+	// Kind is sqlite.
+	Kind string `config:"kind,label" values:"sqlite"`
+	// BodyLimit is the size up to which a message is kept in the database itself;
+	// larger ones are files beside it.
+	BodyLimit config.Size `config:"body_limit" default:"64KiB" min:"4KiB" max:"1MiB"`
+}
+
+// topLevel is the whole file.
+type topLevel struct {
+	Server   *ServerSettings `config:"server,block,required"`
+	Log      *LogSettings    `config:"log,block"`
+	Trace    *TraceSettings  `config:"trace,block"`
+	Store    *StoreSettings  `config:"store,block"`
+	TLS      []*config.Block `config:"tls,body"`
+	Chain    []*config.Block `config:"chain,body"`
+	Listener []*config.Block `config:"listener,body"`
+	Domain   []*config.Block `config:"domain,body"`
+}
+
+// settings is a decoded file: what modules do not decode themselves.
+type settings struct {
+	topLevel
+	file    *config.File
+	baseDir string
+	domains *Domains
+}
+
+// decodeSettings reads what belongs to the core. It goes on after mistakes, so
+// that the modules' own are found in the same run; nil means that nothing more
+// can be found.
+func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagnostics) {
+	s := &settings{file: file, baseDir: filepath.Dir(file.Name)}
+	ds := config.Decode(file.Root, &s.topLevel)
+	if s.Server == nil {
+		s.Server = new(ServerSettings)
+	}
+	withDefaults(&s.Log)
+	withDefaults(&s.Trace)
+	withDefaults(&s.Store)
+	if s.Server.Hostname != "" {
+		if _, err := mail.ParseDomain(s.Server.Hostname); err != nil {
+			r := file.Root.Blocks("server")[0].DefRange
+			ds.Errorf(r, "server/bad-hostname", "hostname %q is not a host name", s.Server.Hostname).
+				WithDetail("Write the name that the DNS has for this machine, such as \"mx1.example.org\".")
+		}
+	}
+	if dataDir != "" {
+		s.Server.DataDir = dataDir
+	} else if !filepath.IsAbs(s.Server.DataDir) {
+		s.Server.DataDir = filepath.Join(s.baseDir, s.Server.DataDir)
+	}
+	s.domains = newDomains(s.Server.Hostname, s.Server.Postmaster.Fold().String())
+	for _, block := range s.Domain {
+		ds.Append(s.domains.add(block))
+	}
+	return s, ds
+}
+
+// withDefaults fills in a block that the file does not have.
+func withDefaults[T any](block **T) {
+	if *block == nil {
+		*block = new(T)
+		config.Decode(&config.Block{Body: new(hclsyntax.Body)}, *block)
+	}
+}
+
+// newLogger builds the logger that the log block asks for.
+func newLogger(s *LogSettings) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(s.Level)
+	if err != nil {
+		return nil, err
+	}
+	c := zap.NewProductionConfig()
+	c.Level = zap.NewAtomicLevelAt(level)
+	c.Encoding = s.Format
+	c.OutputPaths = []string{s.Output}
+	c.Sampling = nil
+	c.DisableStacktrace = true
+	c.DisableCaller = true
+	c.EncoderConfig.TimeKey = "time"
+	c.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	if s.Format == "console" {
+		c.EncoderConfig.EncodeTime = zapcore.TimeEncoderOfLayout(time.DateTime)
+		c.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
+	}
+	return c.Build(zap.ErrorOutput(zapcore.Lock(os.Stderr)))
+}
