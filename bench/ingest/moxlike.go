@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// moxLike is this project's server with a chain that counts, judges and
+// delivers, and an IMAP listener by which what has arrived is counted.
+type moxLike struct {
+	*process
+	imap string
+	data string
+}
+
+const password = "correct horse battery staple"
+
+const moxLikeConfig = `server {
+  hostname = "{hostname}"
+  data_dir = "{dir}/data"
+}
+
+store "sqlite" {}
+
+tls "self_signed" {}
+
+listener "smtp" "mx" {
+  address = "{smtp}"
+  tls     = "off"
+
+  limits {
+    commands = 1000000 # smtp-source sends all its messages on one connection
+  }
+  chain {
+    ratelimit {
+      key   = "ip"
+      limit = "1000000/1s"
+    }
+    deliver {}
+  }
+}
+
+listener "imap" "imap" {
+  address = "{imap}"
+
+  chain {
+    password {}
+  }
+}
+
+domain "example.test" {}
+`
+
+// build makes the binary from the source that this program belongs to.
+func build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "mox-like-binary")
+	cmd := command(ctx, "go", "build", "-o", binary, "github.com/mox-like/mox-like/cmd/mox-like")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build mox-like: %w\n%s", err, output)
+	}
+	return binary, nil
+}
+
+func startMoxLike(ctx context.Context, binary, dir string) (instance, error) {
+	smtp, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	imap, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "mox-like.hcl")
+	settings := strings.NewReplacer("{dir}", dir, "{hostname}", hostname, "{smtp}", smtp, "{imap}", imap)
+	if err := os.WriteFile(config, []byte(settings.Replace(moxLikeConfig)), 0o600); err != nil {
+		return nil, err
+	}
+	add := command(ctx, binary, "user", "add", recipient, "--password-stdin", "--config", config)
+	add.Stdin = strings.NewReader(password + "\n")
+	if output, err := add.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("add user: %w: %s", err, bytes.TrimSpace(output))
+	}
+	p, err := launch(ctx, filepath.Join(dir, "mox-like.log"), smtp, binary, "run", "--config", config)
+	if err != nil {
+		return nil, fmt.Errorf("run mox-like: %w", err)
+	}
+	return &moxLike{process: p, imap: imap, data: filepath.Join(dir, "data")}, nil
+}
+
+// settle has nothing to wait for: what is accepted is stored.
+func (*moxLike) settle(context.Context) error { return nil }
+
+// stored asks by IMAP how many messages the inbox has.
+func (m *moxLike) stored(ctx context.Context, n int) error {
+	certificate, err := os.ReadFile(filepath.Join(m.data, "tls", "self_signed.crt"))
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certificate)
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: hostname}}
+	conn, err := dialer.DialContext(ctx, "tcp", m.imap)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	dialog, lines := new(strings.Builder), bufio.NewScanner(conn)
+	for _, command := range []string{fmt.Sprintf("a LOGIN %s %q", recipient, password), "b STATUS INBOX (MESSAGES)", "c LOGOUT"} {
+		if _, err := fmt.Fprint(conn, command, "\r\n"); err != nil {
+			return err
+		}
+		for done := false; !done && lines.Scan(); {
+			fmt.Fprintln(dialog, lines.Text())
+			done = strings.HasPrefix(lines.Text(), command[:2])
+		}
+	}
+	if !strings.Contains(dialog.String(), fmt.Sprintf("(MESSAGES %d)", n)) {
+		return fmt.Errorf("want %d, the server says\n%s", n, dialog)
+	}
+	return nil
+}

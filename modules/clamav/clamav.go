@@ -1,0 +1,167 @@
+// Package clamav holds the handler clamav, which has every message scanned by
+// ClamAV's daemon, clamd, and decides by settings what happens to an infected
+// one and to one that is too large to be scanned.
+//
+// The message is sent by clamd's INSTREAM command, in chunks, so that memory
+// does not grow with it. What cannot be scanned because of a fault (no daemon,
+// a hang, an answer that makes no sense) is an error, and the chain's on_error
+// says what it means. See clamd(8) for the protocol.
+package clamav
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+func init() { core.Register(ClamAV{}) }
+
+// ClamAV has messages scanned for viruses by clamd. It marks each with the
+// header fields X-Virus-Scanned and X-Virus-Status, and takes out those that it
+// came with.
+type ClamAV struct {
+	// Address is where clamd listens: "unix:path" (its LocalSocket) or
+	// "tcp:host:port" (its TCPAddr and TCPSocket).
+	Address Address `config:"address,required"`
+	// Infected is what happens to a message with a virus: reject refuses it with
+	// 554, quarantine keeps it out of the inbox, tag lets it pass with the
+	// signature's name in X-Virus-Status.
+	Infected string `config:"infected" default:"reject" values:"reject,quarantine,tag"`
+	// TooLarge is what happens to a message that is too large to be scanned: over
+	// max_size, or over a limit of clamd's own. accept lets it pass unscanned,
+	// with "Not scanned" in X-Virus-Status.
+	TooLarge string `config:"too_large" default:"accept" values:"accept,quarantine,reject,defer"`
+	// MaxSize is the size up to which messages are scanned. It should not exceed
+	// StreamMaxLength and MaxFileSize in clamd.conf, and AlertExceedsMax should be
+	// on there: without it clamd calls clean what it did not look at.
+	MaxSize config.Size `config:"max_size" default:"25MiB" min:"1KiB"`
+	// MaxConnections is how many messages clamd scans at once for this server;
+	// others wait. It should not exceed MaxThreads in clamd.conf.
+	MaxConnections int `config:"max_connections" default:"10" min:"1" max:"1000"`
+	// ConnectTimeout is how long the connection to clamd may take.
+	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
+	// ScanTimeout is how long a scan may take in all, from the wait for a free
+	// connection to the answer.
+	ScanTimeout time.Duration `config:"scan_timeout" default:"1m" min:"1ms" max:"9m"`
+
+	client   *client
+	hostname string
+	now      func() time.Time
+}
+
+// Module describes the handler.
+func (ClamAV) Module() core.Info {
+	return core.Info{
+		ID:     "handler.clamav",
+		Stages: mail.AtData,
+		New:    func() core.Module { return new(ClamAV) },
+	}
+}
+
+// Provision prepares the client. The number of scans at once is counted over
+// all handlers that ask the same clamd, and across changes of the configuration.
+func (c *ClamAV) Provision(ctx *core.Context) error {
+	c.hostname, c.now = ctx.Hostname(), ctx.Now()
+	if c.Address.network == "unix" {
+		c.Address.name = ctx.Path(c.Address.name)
+	}
+	name := fmt.Sprintf("clamav/%s/%d", c.Address, c.MaxConnections)
+	shared, err := core.Shared(ctx, name, func() (*gate, error) { return newGate(c.MaxConnections), nil })
+	if err != nil {
+		return err
+	}
+	c.client = &client{address: c.Address, gate: shared, connectTimeout: c.ConnectTimeout}
+	return nil
+}
+
+// Validate checks the settings.
+func (c *ClamAV) Validate() core.Problems {
+	var problems core.Problems
+	if c.Address.network == "unix" && len(c.Address.name) > maxSocketPath {
+		problems.Errorf("address", "the socket path %s has %d bytes; the system allows %d", c.Address.name, len(c.Address.name), maxSocketPath)
+	}
+	if c.ConnectTimeout > c.ScanTimeout {
+		problems.Warnf("connect_timeout", "connect_timeout is longer than scan_timeout, which ends the attempt first")
+	}
+	return problems
+}
+
+// The header fields that tell what the scan found; the names are those that
+// ClamAV's own milter uses.
+const (
+	fieldScanned = "X-Virus-Scanned"
+	fieldStatus  = "X-Virus-Status"
+)
+
+// Handle has the message scanned.
+func (c *ClamAV) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+	for _, name := range []string{fieldScanned, fieldStatus} {
+		if tx.Message.Header.Count(name) > 0 {
+			tx.RemoveHeaderFields(name)
+		}
+	}
+	if size := tx.Message.Size; size > int64(c.MaxSize) {
+		return c.tooLarge(tx, fmt.Sprintf("not scanned: %d bytes are more than max_size, %s", size, c.MaxSize)), nil
+	}
+	began := c.now()
+	limited, cancel := context.WithTimeout(ctx, c.ScanTimeout)
+	defer cancel()
+	answer, err := c.client.scan(limited, tx.Message.Open())
+	if err != nil {
+		return mail.Verdict{}, err
+	}
+	took := c.now().Sub(began).Round(time.Microsecond)
+	switch answer.status {
+	case statusInfected:
+		return c.infected(tx, answer.detail, took), nil
+	case statusTooLarge:
+		return c.tooLarge(tx, fmt.Sprintf("not scanned in whole: clamd says %s, in %s", answer.detail, took)), nil
+	default:
+		c.mark(tx, "Clean")
+		return mail.Continue("clean, in " + took.String()), nil
+	}
+}
+
+// mark says in the message what was found.
+func (c *ClamAV) mark(tx *mail.Transaction, status string) {
+	tx.AddHeaderField(fieldScanned, "clamd at "+c.hostname)
+	tx.AddHeaderField(fieldStatus, status)
+}
+
+func (c *ClamAV) infected(tx *mail.Transaction, signature string, took time.Duration) mail.Verdict {
+	c.mark(tx, "Infected ("+signature+")")
+	reason := fmt.Sprintf("infected with %s, in %s", signature, took)
+	switch c.Infected {
+	case "quarantine":
+		return mail.Quarantine(reason)
+	case "tag":
+		return mail.Continue(reason)
+	default:
+		return mail.Reject(mail.NewReply(554, 7, 1, "Message contains a virus: "+signature), reason)
+	}
+}
+
+func (c *ClamAV) tooLarge(tx *mail.Transaction, reason string) mail.Verdict {
+	tx.AddHeaderField(fieldStatus, "Not scanned (too large)")
+	switch c.TooLarge {
+	case "quarantine":
+		return mail.Quarantine(reason)
+	case "reject":
+		return mail.Reject(mail.NewReply(552, 3, 4, "Message is too large to be scanned for viruses"), reason)
+	case "defer":
+		return mail.Defer(mail.NewReply(452, 3, 4, "Message is too large to be scanned for viruses now"), reason)
+	default:
+		return mail.Continue(reason)
+	}
+}
+
+// Interface guards.
+var (
+	_ core.Provisioner = (*ClamAV)(nil)
+	_ core.Validator   = (*ClamAV)(nil)
+	_ core.Handler     = (*ClamAV)(nil)
+)
