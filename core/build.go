@@ -102,6 +102,7 @@ func (b *builder) context(name, listener string) *Context {
 }
 
 func (b *builder) tlsSources() {
+	first := make(map[string]*config.Block)
 	for _, block := range b.gen.settings.TLS {
 		info, ok := b.find("tls", block.Label(0), block.LabelRange(0))
 		if !ok {
@@ -112,6 +113,13 @@ func (b *builder) tlsSources() {
 		if block.Label(1) != "" {
 			name = block.Label(1)
 		}
+		if other, ok := first[name]; ok {
+			b.ds.Errorf(block.DefRange, "tls/duplicate", "two tls blocks have the name %q", name).
+				WithDetail("Give one of them a name of its own: tls %q \"NAME\" { … }.", block.Label(0)).
+				WithRelated(other.DefRange, "the first one stands here")
+			continue
+		}
+		first[name] = block
 		if source, ok := b.one(info, block, b.context(name, ""), labels).(TLSSource); ok {
 			b.gen.sources = append(b.gen.sources, source)
 		}

@@ -44,9 +44,6 @@ type ClamAV struct {
 	MaxConnections int `config:"max_connections" default:"10" min:"1" max:"1000"`
 	// ConnectTimeout is how long the connection to clamd may take.
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
-	// ScanTimeout is how long a scan may take in all, from the wait for a free
-	// connection to the answer.
-	ScanTimeout time.Duration `config:"scan_timeout" default:"1m" min:"1ms" max:"9m"`
 
 	client   *client
 	hostname string
@@ -58,7 +55,9 @@ func (ClamAV) Module() core.Info {
 	return core.Info{
 		ID:     "handler.clamav",
 		Stages: mail.AtData,
-		New:    func() core.Module { return new(ClamAV) },
+		// From the wait for a free connection to the answer.
+		Timeout: time.Minute,
+		New:     func() core.Module { return new(ClamAV) },
 	}
 }
 
@@ -84,9 +83,6 @@ func (c *ClamAV) Validate() core.Problems {
 	if c.Address.network == "unix" && len(c.Address.name) > maxSocketPath {
 		problems.Errorf("address", "the socket path %s has %d bytes; the system allows %d", c.Address.name, len(c.Address.name), maxSocketPath)
 	}
-	if c.ConnectTimeout > c.ScanTimeout {
-		problems.Warnf("connect_timeout", "connect_timeout is longer than scan_timeout, which ends the attempt first")
-	}
 	return problems
 }
 
@@ -108,9 +104,7 @@ func (c *ClamAV) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict
 		return c.tooLarge(tx, fmt.Sprintf("not scanned: %d bytes are more than max_size, %s", size, c.MaxSize)), nil
 	}
 	began := c.now()
-	limited, cancel := context.WithTimeout(ctx, c.ScanTimeout)
-	defer cancel()
-	answer, err := c.client.scan(limited, tx.Message.Open())
+	answer, err := c.client.scan(ctx, tx.Message.Open())
 	if err != nil {
 		return mail.Verdict{}, err
 	}

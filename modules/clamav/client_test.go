@@ -148,17 +148,6 @@ func TestHangEndsWithTheDeadline(t *testing.T) {
 	}
 }
 
-func TestScanTimeoutHoldsWithoutADeadlineOfTheChain(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	address := fake(t, func(conn net.Conn) { <-release })
-	c := newHandler(address, func(c *ClamAV) { c.ScanTimeout = 50 * time.Millisecond })
-	if _, err := c.Handle(t.Context(), newTransaction(t, plain("Hello\r\n"))); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v, want the deadline's", err)
-	}
-}
-
 func TestBrokenMessageIsAnError(t *testing.T) {
 	t.Parallel()
 	c := newHandler(fake(t, respond("stream: OK\x00")), nil).client
