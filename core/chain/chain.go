@@ -186,7 +186,7 @@ func (c *Chain) apply(outcome *mail.Outcome, s *Step, tx *mail.Transaction, v ma
 		if s.Target && tx.Stage == mail.StageRcpt {
 			tx.Recipient.Target = s.Name
 		}
-		if outcome.Action == mail.ActionContinue && (!s.Target || tx.Stage == mail.StageRcpt) {
+		if outcome.Action == mail.ActionContinue {
 			*outcome = mail.Outcome{Stage: tx.Stage, Verdict: v, Handler: s.Name}
 		}
 	case mail.ActionDefer, mail.ActionReject:

@@ -1,7 +1,6 @@
 package mail
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"sync"
@@ -155,13 +154,14 @@ func (tx *Transaction) Merge(fork *Transaction) {
 // foldSafe makes a value that cannot break out of its field: a line break stays
 // only if white space follows it.
 func foldSafe(v string) string {
-	if !strings.ContainsAny(v, "\r\n\x00") {
+	if isFoldSafe(v) {
 		return v
 	}
-	var b bytes.Buffer
+	var b strings.Builder
+	b.Grow(len(v))
 	for i := 0; i < len(v); i++ {
 		switch c := v[i]; {
-		case c == '\r' && i+2 < len(v) && v[i+1] == '\n' && (v[i+2] == ' ' || v[i+2] == '\t'):
+		case isFold(v[i:]):
 			b.WriteString("\r\n")
 			i++
 		case c == '\r' || c == '\n' || c == 0:
@@ -171,4 +171,23 @@ func foldSafe(v string) string {
 		}
 	}
 	return b.String()
+}
+
+// isFoldSafe tells whether every line break of v is a fold.
+func isFoldSafe(v string) bool {
+	for {
+		i := strings.IndexByte(v, '\r')
+		if i < 0 {
+			return strings.IndexByte(v, '\n') < 0 && strings.IndexByte(v, 0) < 0
+		}
+		if !isFold(v[i:]) || strings.IndexByte(v[:i], '\n') >= 0 || strings.IndexByte(v[:i], 0) >= 0 {
+			return false
+		}
+		v = v[i+2:]
+	}
+}
+
+// isFold tells whether v begins with a line break that white space follows.
+func isFold(v string) bool {
+	return len(v) > 2 && v[0] == '\r' && v[1] == '\n' && (v[2] == ' ' || v[2] == '\t')
 }

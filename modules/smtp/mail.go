@@ -1,0 +1,103 @@
+package smtp
+
+import (
+	gosmtp "github.com/emersion/go-smtp"
+	"go.uber.org/zap"
+
+	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/trace"
+)
+
+// Mail implements gosmtp.Session: MAIL FROM. The parameters are go-smtp's, the
+// path is read anew.
+func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
+	if s.tx != nil {
+		return smtpError(mail.NewReply(503, 5, 1, "A message is open already, finish it or send RSET"))
+	}
+	if s.listener.Auth == authRequired && s.mail.User == "" {
+		return smtpError(mail.NewReply(530, 7, 0, "Authentication required"))
+	}
+	path, _ := pathOf(s.command)
+	var reverse mail.Address
+	if len(path) > 0 {
+		var err error
+		if reverse, err = mail.ParseAddress(string(path)); err != nil {
+			return smtpError(mail.NewReply(501, 1, 7, "Sender: "+err.Error()))
+		}
+	}
+	if !o.UTF8 && !isASCII(path) {
+		return smtpError(mail.NewReply(553, 6, 7, "This sender needs the parameter SMTPUTF8"))
+	}
+	now := s.listener.now()
+	tx := mail.NewTransaction(mail.NewID(now), &s.mail, now)
+	tx.Envelope = mail.Envelope{ReversePath: reverse, Size: o.Size, SMTPUTF8: o.UTF8}
+	marks := *s.whole
+	marks.Entries = nil
+	tx.Merge(&marks) // a quarantine at connect, say, holds for every message
+	s.tx = tx
+	outcome := s.run(mail.StageMail, tx)
+	if outcome.Refused() {
+		s.finish(outcome)
+		return smtpError(refusal(outcome, tx.ID))
+	}
+	return nil
+}
+
+// finish ends the open transaction with a line in the log and a trace.
+func (s *session) finish(outcome mail.Outcome) {
+	tx := s.tx
+	s.report(tx, outcome)
+	s.listener.traces.Add(trace.NewRecord(trace.KindMessage, tx, outcome, s.listener.now()))
+	s.forget()
+}
+
+// forget closes the open transaction.
+func (s *session) forget() {
+	s.tx, s.refused = nil, mail.Outcome{}
+	if s.chunks != nil {
+		s.chunks.close()
+		s.chunks = nil
+	}
+}
+
+// closeTransaction ends a transaction that has come to no message. If that is
+// because every recipient was refused, it leaves a trace.
+func (s *session) closeTransaction() {
+	switch {
+	case s.tx == nil:
+	case s.refused.Refused() && len(s.tx.Envelope.Recipients) == 0:
+		s.finish(s.refused)
+	default:
+		s.forget()
+	}
+}
+
+// report writes the one line that the log has about a message.
+func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
+	text := "message accepted"
+	switch {
+	case outcome.Refused():
+		text = "message refused"
+	case tx.Discarded():
+		text = "message discarded"
+	case tx.Quarantined() != "":
+		text = "message quarantined"
+	}
+	ce := s.log.Check(zap.InfoLevel, text)
+	if ce == nil {
+		return
+	}
+	recipients := make([]string, len(tx.Envelope.Recipients))
+	for i, r := range tx.Envelope.Recipients {
+		recipients[i] = r.Address.String()
+	}
+	var size int64
+	if tx.Message != nil {
+		size = tx.Message.Size
+	}
+	ce.Write(zap.String(keyMessage, tx.ID), zap.String(keyListener, s.mail.Listener), zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()),
+		zap.String(keyHelo, s.mail.Helo), zap.String(keyUser, s.mail.User), zap.Stringer(keyReversePath, tx.Envelope.ReversePath),
+		zap.Strings(keyRecipient, recipients), zap.Int64(keySize, size), zap.Stringer(keyVerdict, outcome.Action),
+		zap.Int(keyReplyCode, outcome.Reply.Code), zap.String(keyHandler, outcome.Handler), zap.String(keyReason, outcome.Reason),
+		zap.Duration(keyDuration, s.listener.now().Sub(tx.Started)))
+}
