@@ -187,6 +187,7 @@ func TestSlowClients(t *testing.T) {
 func TestSilenceInData(t *testing.T) {
 	t.Parallel()
 	inBubble(t, `timeouts { data = "2m" }`, func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
 		toData(t, conn, r)
 		began := time.Now()
 		if reply := say(t, conn, r, "Subject: and then"); !strings.HasPrefix(reply, "421 4.4.2") {
@@ -206,6 +207,7 @@ func TestSilenceInData(t *testing.T) {
 func TestDeaf(t *testing.T) {
 	t.Parallel()
 	inBubble(t, `timeouts { write = "1m" }`, func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
 		say(t, conn, r, "")
 		began := time.Now()
 		if _, err := io.WriteString(conn, "NOOP\r\n"); err != nil {
@@ -284,6 +286,7 @@ func TestEarly(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	inBubble(t, "", func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
 		toData(t, conn, r)
 		k.drainInBackground(t)
 		synctest.Wait()
