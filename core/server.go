@@ -100,7 +100,7 @@ func check(o *Options) (*settings, config.Diagnostics, map[string][]byte) {
 	if s != nil {
 		ds.Append(dryRun(o, s))
 	}
-	ds.Sort()
+	ds = ds.Unique()
 	return s, ds, sources
 }
 

@@ -48,8 +48,6 @@ type Diagnostic struct {
 	Detail string
 	// Range is the place to underline; the zero value means none.
 	Range hcl.Range
-	// Context is the surrounding place, such as the whole block; nil means none.
-	Context *hcl.Range
 	// Related are further places.
 	Related []Related
 }
@@ -127,12 +125,6 @@ func (d *Diagnostic) WithRelated(r hcl.Range, format string, args ...any) *Diagn
 	return d
 }
 
-// WithContext sets the surrounding place and gives the diagnostic back.
-func (d *Diagnostic) WithContext(r hcl.Range) *Diagnostic {
-	d.Context = &r
-	return d
-}
-
 // Sort orders by file, line and column; those without a place come first, equal
 // ones stay in the order in which they were found.
 func (ds Diagnostics) Sort() {
@@ -142,6 +134,23 @@ func (ds Diagnostics) Sort() {
 			cmp.Compare(a.Range.Start.Line, b.Range.Start.Line),
 			cmp.Compare(a.Range.Start.Column, b.Range.Start.Column),
 		)
+	})
+}
+
+// Unique gives the findings in order, without those that say the same of the same
+// place: several modules may find the same mistake.
+func (ds Diagnostics) Unique() Diagnostics {
+	ds.Sort()
+	type key struct {
+		place         hcl.Range
+		code, summary string
+	}
+	seen := make(map[key]bool)
+	return slices.DeleteFunc(ds, func(d Diagnostic) bool {
+		k := key{d.Range, d.Code, d.Summary}
+		again := seen[k]
+		seen[k] = true
+		return again
 	})
 }
 

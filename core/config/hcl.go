@@ -15,7 +15,7 @@ import (
 func FromHCL(code string, list hcl.Diagnostics) Diagnostics {
 	var ds Diagnostics
 	for _, h := range list {
-		d := Diagnostic{Code: code, Summary: lowerFirst(h.Summary), Detail: h.Detail, Context: h.Context}
+		d := Diagnostic{Code: code, Summary: lowerFirst(h.Summary), Detail: h.Detail}
 		if h.Severity == hcl.DiagWarning {
 			d.Severity = Warning
 		}

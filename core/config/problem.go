@@ -14,6 +14,9 @@ type Problem struct {
 	// blocks in front as a path: "tls.cert", "rule[1].key" for the second rule.
 	// "" means the whole block.
 	Attribute string
+	// Block is where Attribute stands if it is not the module's own block, such as
+	// that of a domain; nil means the module's.
+	Block *Block
 	// Code is the diagnostic's; "" leaves it to who reports the problem.
 	Code string
 	// Severity is Error or Warning.
@@ -42,7 +45,11 @@ func (ps *Problems) Warnf(attribute, format string, args ...any) {
 func (ps Problems) Diagnostics(b *Block, code string) Diagnostics {
 	var ds Diagnostics
 	for _, p := range ps {
-		d := Diagnostic{Severity: p.Severity, Code: p.Code, Summary: p.Message, Detail: p.Detail, Range: b.place(p.Attribute)}
+		block := b
+		if p.Block != nil {
+			block = p.Block
+		}
+		d := Diagnostic{Severity: p.Severity, Code: p.Code, Summary: p.Message, Detail: p.Detail, Range: block.place(p.Attribute)}
 		if d.Code == "" {
 			d.Code = code
 		}
