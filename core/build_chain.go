@@ -21,6 +21,9 @@ type chainBuilder struct {
 	domain *Domain
 	// inherited are the listener's steps, for a domain's chain.
 	inherited []*step
+	// incomplete says that a handler could not be made, so that what seems to be
+	// missing may be there.
+	incomplete bool
 }
 
 // step is a chain's step and the block that it was made of, so that a domain's
@@ -73,9 +76,12 @@ func (b *chainBuilder) steps(body *config.Block, via []*config.Block) []*step {
 				list = append(list, s)
 			}
 		default:
-			if s := b.handler(block); s != nil {
-				list = append(list, s)
+			s := b.handler(block)
+			if s == nil {
+				b.incomplete = true
+				continue
 			}
+			list = append(list, s)
 		}
 	}
 	return list
@@ -310,14 +316,19 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 			b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which this listener never has", s.Name, list(s.Stages.Names()))
 		}
 	}
-	if b.feeds.Has(mail.StageRcpt) && target == nil {
+	if b.feeds.Has(mail.StageRcpt) && target == nil && !b.incomplete {
 		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
 			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
 	}
 }
 
 // endOf is the place of the closing brace, where a target is missing.
-func endOf(body *config.Block) hcl.Range { return body.Body.EndRange }
+func endOf(body *config.Block) hcl.Range {
+	r := body.Body.EndRange
+	r.Start.Column--
+	r.Start.Byte--
+	return r
+}
 
 // flat gives the handlers, those of parallel blocks among them.
 func flat(steps []*step) []*step {

@@ -11,7 +11,7 @@ import (
 // or tunes one of its handlers; nil if the listener's holds.
 func (b *chainBuilder) domainChain(domain *Domain, listeners []*step) *chain.Chain {
 	own := *b
-	own.domain, own.inherited = domain, listeners
+	own.domain, own.inherited, own.incomplete = domain, listeners, false
 	var steps []*step
 	body := domain.chainFor(b.listener)
 	if body != nil {

@@ -73,7 +73,7 @@ func TestDiagnostics(t *testing.T) {
 	r := parse(t, "a {}\nb {}\n").Root.Blocks()
 	var ds config.Diagnostics
 	ds.Warnf(r[1].DefRange, "b/warning", "second")
-	ds.Errorf(r[0].DefRange, "a/error", "first").WithContext(r[0].DefRange)
+	ds.Errorf(r[0].DefRange, "a/error", "first")
 	ds.Sort()
 	if got := list(ds); got != "1:1-1:2 error a/error: first\n2:1-2:2 warning b/warning: second" {
 		t.Errorf("sorted:\n%s", got)
