@@ -1,0 +1,244 @@
+package imap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+	"github.com/pires/go-proxyproto"
+	"go.uber.org/zap"
+
+	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/trace"
+)
+
+// conn is one connection, from the accept to its end.
+type conn struct {
+	listener *Listener
+	raw      net.Conn
+	fence    *fence
+	session  *mail.Session
+	log      *zap.Logger
+	network  netip.Prefix // that it counts for, once admitted
+	atEnd    func()       // records the session
+	// ctx lives as long as the connection: imapserver's calls bring none.
+	ctx    context.Context //nolint:containedctx // see above
+	cancel context.CancelFunc
+}
+
+// newConn prepares a connection without waiting for anything.
+func newConn(ctx context.Context, l *Listener, raw net.Conn) *conn {
+	now := l.now()
+	c := &conn{listener: l, raw: raw, session: &mail.Session{
+		ID: mail.NewID(now), Protocol: mail.ProtocolIMAP, Listener: l.name, Started: now,
+	}}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.log = l.log.With(zap.String(keySession, c.session.ID), zap.String(keyListener, l.name))
+	c.fence = newFence(raw, limits{
+		idle: l.IdleTimeout, command: l.CommandTimeout, message: int64(l.MaxMessageSize),
+	}, l.caps, time.Now().Add(l.LoginTimeout))
+	return c
+}
+
+// abort cuts the connection off.
+func (c *conn) abort() {
+	c.cancel()
+	_ = c.raw.Close()
+}
+
+// serve runs the connection to its end.
+func (c *conn) serve() {
+	defer c.cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			c.log.Error("session panicked", zap.Any(keyError, r), zap.ByteString(keyStack, debug.Stack()))
+		}
+		_ = c.fence.Close()
+	}()
+	if err := c.identify(); err != nil {
+		c.log.Info("connection refused", zap.Stringer(keyRemoteIP, addrPort(c.raw.RemoteAddr()).Addr()), zap.NamedError(keyError, err))
+		return
+	}
+	c.log = c.log.With(zap.String(keyRemoteIP, c.session.RemoteAddr.Addr().String()))
+	if !c.listener.admit(c, c.session.RemoteAddr.Addr()) {
+		c.log.Info("connection refused", zap.NamedError(keyError, errNetworkFull))
+		c.refuse("[UNAVAILABLE] Too many connections from your network")
+		return
+	}
+	if c.listener.TLS == "implicit" && !c.handshake() {
+		return
+	}
+	c.atEnd = func() {}
+	if c.connect() {
+		c.run()
+	}
+	c.atEnd()
+	c.log.Debug("session ended", zap.String(keyUser, c.session.User), zap.Duration(keyDuration, c.listener.now().Sub(c.session.Started)))
+}
+
+var (
+	errNetworkFull = errors.New("too many connections from one network")
+	errProxyHeader = errors.New("the proxy sent no PROXY header, or none that can be read")
+)
+
+// refuse tells a client that is turned away, where that costs no handshake.
+func (c *conn) refuse(text string) {
+	if c.listener.TLS != "implicit" {
+		c.fence.bye(text)
+	}
+}
+
+// identify finds out who the client is, behind a proxy if there is one.
+func (c *conn) identify() error {
+	remote, local := c.raw.RemoteAddr(), c.raw.LocalAddr()
+	if c.fromProxy(remote) {
+		proxied := proxyproto.NewConn(c.raw, proxyproto.WithPolicy(proxyproto.REQUIRE),
+			proxyproto.SetReadHeaderTimeout(min(c.listener.LoginTimeout, c.listener.CommandTimeout)))
+		if proxied.ProxyHeader() == nil {
+			return errProxyHeader
+		}
+		remote, local = proxied.RemoteAddr(), proxied.LocalAddr()
+		c.fence.replace(proxied)
+	}
+	c.session.RemoteAddr, c.session.LocalAddr = addrPort(remote), addrPort(local)
+	return nil
+}
+
+// fromProxy tells whether the peer is a proxy that we listen to. Those that can
+// reach a unix socket are.
+func (c *conn) fromProxy(peer net.Addr) bool {
+	if c.listener.ProxyProtocol == nil {
+		return false
+	}
+	if _, ok := peer.(*net.UnixAddr); ok {
+		return true
+	}
+	ip := addrPort(peer).Addr()
+	for _, p := range c.listener.ProxyProtocol.From {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// addrPort gives a TCP address, the zero value for others.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// handshake begins TLS.
+func (c *conn) handshake() bool {
+	secured := tls.Server(c.fence.net(), c.listener.tls)
+	ctx, cancel := context.WithDeadline(c.ctx, c.fence.loginBy)
+	defer cancel()
+	if err := secured.HandshakeContext(ctx); err != nil {
+		c.log.Debug("TLS handshake failed", zap.NamedError(keyError, err))
+		return false
+	}
+	state := secured.ConnectionState()
+	c.session.TLS = &state
+	c.fence.secure(secured)
+	return true
+}
+
+// connect runs the connect stage.
+func (c *conn) connect() bool {
+	if !c.listener.chains.Acts(mail.StageConnect) {
+		return true
+	}
+	tx := mail.NewTransaction(c.session.ID, c.session, c.listener.now())
+	ctx, cancel := context.WithTimeout(c.ctx, c.listener.LoginTimeout)
+	defer cancel()
+	outcome := c.listener.chains.Run(ctx, mail.StageConnect, tx)
+	if len(tx.Entries) > 0 || outcome.Refused() {
+		c.atEnd = func() {
+			c.listener.traces.Add(trace.NewRecord(trace.KindSession, tx, outcome, c.listener.now()))
+		}
+	}
+	if outcome.Refused() {
+		c.log.Info("connection refused", zap.String(keyHandler, outcome.Handler), zap.Stringer(keyVerdict, outcome.Action),
+			zap.String(keyReason, outcome.Reason))
+		c.fence.bye("[UNAVAILABLE] " + oneLine(outcome.Reply.Text))
+		return false
+	}
+	return true
+}
+
+// run greets the client and serves its commands.
+func (c *conn) run() {
+	c.fence.out.line("* OK [" + c.listener.caps.list(c.fence.secured, false) + "] IMAP server ready")
+	if !c.fence.secured {
+		if err := c.fence.untilTLS(); !errors.Is(err, errStartTLS) || !c.handshake() {
+			return
+		}
+	}
+	server := imapserver.New(&imapserver.Options{
+		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return &session{conn: c}, nil, nil
+		},
+		Caps:         serverCaps,
+		Logger:       printer{c.log},
+		InsecureAuth: true, // the fence lets no login through without TLS
+	})
+	c.fence.out.skipGreeting()
+	if err := server.Serve(&single{conn: c.fence}); err != nil {
+		c.log.Error("session could not begin", zap.NamedError(keyError, err))
+		return
+	}
+	<-c.fence.closed
+}
+
+// serverCaps tell imapserver what the session can do. What clients get to see
+// is in answer.go.
+var serverCaps = imap.CapSet{
+	imap.CapIMAP4rev1: {}, imap.CapNamespace: {}, imap.CapUIDPlus: {}, imap.CapESearch: {}, imap.CapSearchRes: {},
+	imap.CapListExtended: {}, imap.CapListStatus: {}, imap.CapMove: {}, imap.CapStatusSize: {}, imap.CapBinary: {},
+	imap.CapChildren: {}, imap.CapSpecialUse: {}, imap.CapCreateSpecialUse: {}, imap.CapAppendLimit: {},
+}
+
+// single is a net.Listener that gives one connection.
+type single struct {
+	conn net.Conn
+}
+
+// Accept gives the connection, and net.ErrClosed after that.
+func (s *single) Accept() (net.Conn, error) {
+	if s.conn == nil {
+		return nil, net.ErrClosed
+	}
+	conn := s.conn
+	s.conn = nil
+	return conn, nil
+}
+
+// Close does nothing: there is nothing to close.
+func (s *single) Close() error { return nil }
+
+// Addr is unknown.
+func (s *single) Addr() net.Addr { return &net.TCPAddr{} }
+
+// printer takes imapserver's complaints, which are about clients mostly.
+type printer struct{ log *zap.Logger }
+
+// Printf logs a complaint.
+func (p printer) Printf(format string, args ...any) {
+	level := zap.DebugLevel
+	if strings.HasPrefix(format, "panic") {
+		level = zap.ErrorLevel
+	}
+	p.log.Log(level, "imapserver complained", zap.String(keyError, fmt.Sprintf(format, args...)))
+}
