@@ -104,8 +104,8 @@ func (d *Deliver) rcpt(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 	if !ours {
 		return mail.Continue("the domain does not live here"), nil
 	}
-	r := resolver{Deliver: d, ctx: ctx}
-	err := r.resolve(address)
+	r := resolver{Deliver: d}
+	err := r.resolve(ctx, address)
 	switch {
 	case errors.Is(err, errTooMany):
 		return mail.Reject(mail.NewReply(550, 2, 4, "This address has too many recipients"), err.Error()), nil

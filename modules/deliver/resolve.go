@@ -107,37 +107,36 @@ func (d *Deliver) checkLoop(start mail.Address) {
 // resolver finds the accounts that an address stands for.
 type resolver struct {
 	*Deliver
-	ctx   context.Context
 	found []string
 	seen  map[mail.Address]bool // aliases that are expanded already
 	depth int
 }
 
 // resolve finds the accounts of an address of this server, in lower case.
-func (r *resolver) resolve(a mail.Address) error {
-	if ok, err := r.named(a); ok || err != nil {
+func (r *resolver) resolve(ctx context.Context, a mail.Address) error {
+	if ok, err := r.named(ctx, a); ok || err != nil {
 		return err
 	}
 	if base := a.Base(); base != a {
-		if ok, err := r.named(base); ok || err != nil {
+		if ok, err := r.named(ctx, base); ok || err != nil {
 			return err
 		}
 	}
 	if a.Base().LocalPart == postmaster {
-		return r.postmaster(a.Domain)
+		return r.postmaster(ctx, a.Domain)
 	}
 	if target, ok := r.catchAll[a.Domain]; ok {
-		_, err := r.named(target)
+		_, err := r.named(ctx, target)
 		return err
 	}
 	return nil
 }
 
 // named finds what has that very name: an alias, else an account.
-func (r *resolver) named(a mail.Address) (bool, error) {
+func (r *resolver) named(ctx context.Context, a mail.Address) (bool, error) {
 	targets := r.aliases[a.Domain][a.LocalPart]
 	if len(targets) == 0 || r.seen[a] {
-		return r.account(a.String())
+		return r.account(ctx, a.String())
 	}
 	if r.depth++; r.depth > maxDepth {
 		return false, errTooMany
@@ -148,9 +147,9 @@ func (r *resolver) named(a mail.Address) (bool, error) {
 	}
 	r.seen[a] = true
 	for _, target := range targets {
-		ok, err := r.named(target)
+		ok, err := r.named(ctx, target)
 		if base := target.Base(); err == nil && !ok && base != target {
-			_, err = r.named(base)
+			_, err = r.named(ctx, base)
 		}
 		if err != nil {
 			return false, err
@@ -160,11 +159,11 @@ func (r *resolver) named(a mail.Address) (bool, error) {
 }
 
 // account adds an account, if there is one of that address.
-func (r *resolver) account(address string) (bool, error) {
+func (r *resolver) account(ctx context.Context, address string) (bool, error) {
 	if slices.Contains(r.found, address) {
 		return true, nil
 	}
-	exists, err := r.accounts.Exists(r.ctx, address)
+	exists, err := r.accounts.Exists(ctx, address)
 	if err != nil {
 		return false, fmt.Errorf("find account %s: %w", address, err)
 	}
@@ -181,13 +180,13 @@ func (r *resolver) account(address string) (bool, error) {
 // postmaster finds who reads the mail to the postmaster of a domain that has
 // neither an alias nor an account of that name: the server's postmaster, else
 // the oldest account of the domain, else that of any other.
-func (r *resolver) postmaster(domain string) error {
+func (r *resolver) postmaster(ctx context.Context, domain string) error {
 	if text := r.domains.Postmaster(); text != "" {
 		a, err := mail.ParseAddress(text)
 		if err != nil {
 			return errors.Join(errors.New("read the server's postmaster"), err)
 		}
-		if ok, err := r.named(a.Fold()); err != nil || ok && len(r.found) > 0 {
+		if ok, err := r.named(ctx, a.Fold()); err != nil || ok && len(r.found) > 0 {
 			return err
 		}
 	}
@@ -196,12 +195,12 @@ func (r *resolver) postmaster(domain string) error {
 		names = append(names, other.Name)
 	}
 	for _, name := range names {
-		first, err := r.accounts.First(r.ctx, name)
+		first, err := r.accounts.First(ctx, name)
 		if err != nil {
 			return fmt.Errorf("find the oldest account of %s: %w", name, err)
 		}
 		if first != "" {
-			_, err := r.account(first)
+			_, err := r.account(ctx, first)
 			return err
 		}
 	}

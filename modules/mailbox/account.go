@@ -68,7 +68,7 @@ func (s *Service) ensureAccount(tx *store.Tx, address string) (id int64, err err
 		return 0, err
 	}
 	for _, m := range standardMailboxes {
-		if _, err := s.insertMailbox(tx, r.LastInsertID, m.name, m.use); err != nil {
+		if err := s.insertMailbox(tx, r.LastInsertID, m.name, m.use); err != nil {
 			return 0, err
 		}
 		if err := subscribe(tx, r.LastInsertID, m.name); err != nil {
@@ -149,7 +149,7 @@ func (a *Account) Append(ctx context.Context, name string, r io.Reader, size int
 		return nil, tryCreate(err)
 	}
 	spool := mail.NewSpool(s.store.Dir(), spoolLimit)
-	defer spool.Close()
+	defer func() { _ = spool.Close() }()
 	if _, err := io.CopyN(spool, r, size); err != nil {
 		return nil, fmt.Errorf("read appended message: %w", err)
 	}

@@ -131,7 +131,7 @@ func TestCreateLimit(t *testing.T) {
 	a := open(t, s, alice)
 	must(t, s.store.Write(t.Context(), func(tx *store.Tx) error {
 		for i := range maxMailboxes - len(standardMailboxes) {
-			if _, err := s.insertMailbox(tx, a.id, fmt.Sprint("m", i), ""); err != nil {
+			if err := s.insertMailbox(tx, a.id, fmt.Sprint("m", i), ""); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -174,6 +175,7 @@ func BenchmarkLargeMailbox(b *testing.B) {
 }
 
 func benchmarkFetch(b *testing.B, v *View, run func(string, func() error)) {
+	b.Helper()
 	fetch := func(name string, items Items, use func(*Message)) {
 		run("fetch "+name, func() error {
 			return v.Fetch(b.Context(), all, items, func(m *Message) error { use(m); return nil })
@@ -189,14 +191,14 @@ func benchmarkFetch(b *testing.B, v *View, run func(string, func() error)) {
 			if err != nil {
 				return err
 			}
-			defer r.Close()
 			_, err = io.Copy(io.Discard, io.NewSectionReader(r, 0, r.Size()))
-			return err
+			return errors.Join(err, r.Close())
 		})
 	})
 }
 
 func benchmarkSearch(b *testing.B, v *View, run func(string, func() error)) {
+	b.Helper()
 	search := func(name string, found int, c imap.SearchCriteria) {
 		run("search "+name, func() error {
 			r, err := v.Search(b.Context(), &c)
@@ -213,6 +215,7 @@ func benchmarkSearch(b *testing.B, v *View, run func(string, func() error)) {
 }
 
 func benchmarkChanges(b *testing.B, v *View, run func(string, func() error)) {
+	b.Helper()
 	ctx := b.Context()
 	poll := func() error { return v.Poll(ctx, true, func(Change) error { return nil }) }
 	run("poll without a change", poll)

@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,9 +18,9 @@ func content0(t testing.TB, m *Message) []byte {
 	if err != nil {
 		t.Fatalf("open body: %v", err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	b := make([]byte, r.Size())
-	if _, err := r.ReadAt(b, 0); err != nil && err != io.EOF {
+	if _, err := r.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatalf("read body: %v", err)
 	}
 	return b
@@ -100,7 +101,10 @@ x
 			Date: received, Subject: "grüße zum folded", From: from, Sender: from,
 			ReplyTo: []imap.Address{{Name: "nobody", Mailbox: "reply", Host: "example.org"}},
 			To: []imap.Address{
-				{Mailbox: "friends"}, {Name: "Bob", Mailbox: "bob", Host: "example.org"}, {Name: "Carol, C.", Mailbox: "carol", Host: "example.org"}, {},
+				{Mailbox: "friends"},
+				{Name: "Bob", Mailbox: "bob", Host: "example.org"},
+				{Name: "Carol, C.", Mailbox: "carol", Host: "example.org"},
+				{},
 				{Name: "Dave", Mailbox: "dave", Host: "example.org"},
 			},
 			Cc:        []imap.Address{{Mailbox: "undisclosed-recipients"}, {}},

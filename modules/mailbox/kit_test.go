@@ -166,7 +166,7 @@ func uidsOf(t testing.TB, v *View) []string {
 }
 
 // read runs a query for one row of integers.
-func read(t testing.TB, s *Service, query string, args ...any) []int64 {
+func read(t testing.TB, s *Service, query string) []int64 {
 	t.Helper()
 	var values []int64
 	err := s.store.Read(t.Context(), func(sn *store.Snapshot) error {
@@ -176,7 +176,7 @@ func read(t testing.TB, s *Service, query string, args ...any) []int64 {
 		for i := range values {
 			dest[i] = &values[i]
 		}
-		return sn.QueryRow(query, args...).Scan(dest...)
+		return sn.QueryRow(query).Scan(dest...)
 	})
 	if err != nil {
 		t.Fatalf("query: %v", err)

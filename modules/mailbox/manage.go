@@ -14,23 +14,23 @@ import (
 // insertMailbox makes an empty mailbox. Its UIDVALIDITY is the time, and higher
 // than any that the account has seen, so that a name never means another
 // mailbox under the same UIDVALIDITY.
-func (s *Service) insertMailbox(tx *store.Tx, accountID int64, name string, use imap.MailboxAttr) (id int64, err error) {
+func (s *Service) insertMailbox(tx *store.Tx, accountID int64, name string, use imap.MailboxAttr) error {
 	now := s.now().Unix()
 	var uidValidity int64
-	err = tx.QueryRow(`UPDATE mailbox_accounts SET uid_validity = CASE WHEN uid_validity < ? THEN ? ELSE uid_validity + 1 END
+	err := tx.QueryRow(`UPDATE mailbox_accounts SET uid_validity = CASE WHEN uid_validity < ? THEN ? ELSE uid_validity + 1 END
 		WHERE id = ? RETURNING uid_validity`, now, now, accountID).Scan(&uidValidity)
 	if errors.Is(err, store.ErrNotFound) {
-		return 0, ErrGone
+		return ErrGone
 	}
 	if err != nil {
-		return 0, fmt.Errorf("take uidvalidity: %w", err)
+		return fmt.Errorf("take uidvalidity: %w", err)
 	}
-	r, err := tx.Exec(`INSERT INTO mailbox_mailboxes (account_id, name, special_use, uid_validity, uid_next, mod_seq, messages, unseen, deleted, bytes, keywords)
+	_, err = tx.Exec(`INSERT INTO mailbox_mailboxes (account_id, name, special_use, uid_validity, uid_next, mod_seq, messages, unseen, deleted, bytes, keywords)
 		VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?)`, accountID, name, string(use), uidValidity, firstKeywords)
 	if err != nil {
-		return 0, fmt.Errorf("insert mailbox %s: %w", name, err)
+		return fmt.Errorf("insert mailbox %s: %w", name, err)
 	}
-	return r.LastInsertID, nil
+	return nil
 }
 
 // Create makes a mailbox and those above it that are missing.
@@ -47,8 +47,7 @@ func (a *Account) Create(ctx context.Context, name string, o *imap.CreateOptions
 		if err := a.useIsFree(tx, use); err != nil {
 			return err
 		}
-		_, err := a.create(tx, name, use)
-		return err
+		return a.create(tx, name, use)
 	})
 }
 
@@ -86,26 +85,26 @@ func specialUse(o *imap.CreateOptions) (imap.MailboxAttr, error) {
 }
 
 // create makes a mailbox with a name in normal form.
-func (a *Account) create(tx *store.Tx, name string, use imap.MailboxAttr) (id int64, err error) {
+func (a *Account) create(tx *store.Tx, name string, use imap.MailboxAttr) error {
 	rows, err := mailboxesOf(tx, a.id)
 	if err != nil {
-		return 0, fmt.Errorf("list mailboxes: %w", err)
+		return fmt.Errorf("list mailboxes: %w", err)
 	}
 	have := make(map[string]bool, len(rows))
 	for i := range rows {
 		have[rows[i].name] = true
 	}
 	if have[name] {
-		return 0, refuse(imap.ResponseCodeAlreadyExists, "There is a mailbox %q already", name)
+		return refuse(imap.ResponseCodeAlreadyExists, "There is a mailbox %q already", name)
 	}
 	missing := parents(name)
 	if len(rows)+len(missing)+1 > maxMailboxes {
-		return 0, refuse(imap.ResponseCodeLimit, "The account has %d mailboxes, and may have no more than %d; delete some first", len(rows), maxMailboxes)
+		return refuse(imap.ResponseCodeLimit, "The account has %d mailboxes, and may have no more than %d; delete some first", len(rows), maxMailboxes)
 	}
 	for _, parent := range missing {
 		if !have[parent] {
-			if _, err := a.service.insertMailbox(tx, a.id, parent, ""); err != nil {
-				return 0, err
+			if err := a.service.insertMailbox(tx, a.id, parent, ""); err != nil {
+				return err
 			}
 		}
 	}
@@ -156,7 +155,7 @@ func (a *Account) renameInbox(tx *store.Tx, to string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.create(tx, to, ""); err != nil {
+	if err := a.create(tx, to, ""); err != nil {
 		return err
 	}
 	destination, err := mailboxNamed(tx, a.id, to)
@@ -207,7 +206,7 @@ func (a *Account) rename(tx *store.Tx, from, to string) error {
 	}
 	for _, parent := range missing {
 		if !have[parent] {
-			if _, err := a.service.insertMailbox(tx, a.id, parent, ""); err != nil {
+			if err := a.service.insertMailbox(tx, a.id, parent, ""); err != nil {
 				return err
 			}
 		}

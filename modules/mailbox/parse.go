@@ -246,8 +246,8 @@ func (p *parser) delimiter(line []byte) bool {
 		return false
 	}
 	text := bytes.TrimRight(line[2:], " \t\r\n")
-	for i := len(p.bounds) - 1; i >= 0; i-- {
-		rest, ok := bytes.CutPrefix(text, p.boundaries[p.boundBegin(i):p.bounds[i]])
+	for i, end := range slices.Backward(p.bounds) {
+		rest, ok := bytes.CutPrefix(text, p.boundaries[p.boundBegin(i):end])
 		if !ok || len(rest) != 0 && string(rest) != "--" {
 			continue
 		}

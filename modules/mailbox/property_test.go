@@ -47,6 +47,7 @@ type client struct {
 }
 
 func newClient(t testing.TB, a *Account, name string) *client {
+	t.Helper()
 	v := selectMailboxOf(t, a, name)
 	n := v.Data().NumMessages
 	return &client{view: v, known: make([]string, n), uids: make([]imap.UID, n)}

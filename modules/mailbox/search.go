@@ -29,8 +29,8 @@ func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*Sear
 	if err := v.load(ctx); err != nil {
 		return nil, err
 	}
-	s := search{ctx: ctx, view: v}
-	all, err := s.compile(criteria)
+	s := search{view: v}
+	all, err := s.compile(ctx, criteria)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*Sear
 	open := v.wanted([]span{{0, v.told}}, func(*entry) bool { return true })
 	if open = s.first(all, open, found); len(open) > 0 {
 		err := v.readRows(ctx, open, s.read, func(i int, r *row) (err error) {
-			found[i], err = s.second(all, i, r)
+			found[i], err = s.second(ctx, all, i, r)
 			return err
 		})
 		if err != nil {
@@ -58,7 +58,6 @@ func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*Sear
 // search is one Search that runs. A message is judged by what the view knows;
 // if that does not decide, by its row; if that does not either, by its body.
 type search struct {
-	ctx    context.Context
 	view   *View
 	read   columns   // what the conditions need
 	m      candidate // the message in question
@@ -167,13 +166,13 @@ func (s *search) first(all conjunction, spans []span, found []bool) []span {
 
 // second judges by the row, and by the body if need be. A body that went
 // meanwhile is that of a message which was expunged.
-func (s *search) second(all conjunction, index int, r *row) (bool, error) {
+func (s *search) second(ctx context.Context, all conjunction, index int, r *row) (bool, error) {
 	s.m = candidate{index: index, entry: &s.view.entries[index], row: r}
 	v, err := all.judge(&s.m, levelRow)
 	if err != nil || v != unknown {
 		return v == yes, err
 	}
-	body, err := s.view.account.service.store.OpenBody(s.ctx, r.content.bodyID)
+	body, err := s.view.account.service.store.OpenBody(ctx, r.content.bodyID)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
@@ -186,15 +185,15 @@ func (s *search) second(all conjunction, index int, r *row) (bool, error) {
 }
 
 // compile makes conditions of criteria.
-func (s *search) compile(criteria *imap.SearchCriteria) (conjunction, error) {
+func (s *search) compile(ctx context.Context, criteria *imap.SearchCriteria) (conjunction, error) {
 	var c conjunction
 	for _, set := range criteria.SeqNum {
-		if err := s.inSet(&c, set); err != nil {
+		if err := s.inSet(ctx, &c, set); err != nil {
 			return c, err
 		}
 	}
 	for _, set := range criteria.UID {
-		if err := s.inSet(&c, set); err != nil {
+		if err := s.inSet(ctx, &c, set); err != nil {
 			return c, err
 		}
 	}
@@ -202,18 +201,18 @@ func (s *search) compile(criteria *imap.SearchCriteria) (conjunction, error) {
 	s.compileRow(&c, criteria)
 	s.compileText(&c, criteria)
 	for i := range criteria.Not {
-		not, err := s.compile(&criteria.Not[i])
+		not, err := s.compile(ctx, &criteria.Not[i])
 		if err != nil {
 			return c, err
 		}
 		c.not = append(c.not, not)
 	}
 	for i := range criteria.Or {
-		first, err := s.compile(&criteria.Or[i][0])
+		first, err := s.compile(ctx, &criteria.Or[i][0])
 		if err != nil {
 			return c, err
 		}
-		second, err := s.compile(&criteria.Or[i][1])
+		second, err := s.compile(ctx, &criteria.Or[i][1])
 		if err != nil {
 			return c, err
 		}
@@ -226,8 +225,8 @@ func (c *conjunction) add(l level, match func(*candidate) bool) {
 	c.conditions = append(c.conditions, condition{l, func(m *candidate) (bool, error) { return match(m), nil }})
 }
 
-func (s *search) inSet(c *conjunction, set imap.NumSet) error {
-	spans, err := s.view.resolve(s.ctx, set)
+func (s *search) inSet(ctx context.Context, c *conjunction, set imap.NumSet) error {
+	spans, err := s.view.resolve(ctx, set)
 	if err != nil {
 		return err
 	}

@@ -252,6 +252,7 @@ func TestStoreUnchangedSince(t *testing.T) {
 }
 
 func changedSince(t *testing.T, v *View, modSeq uint64) []string {
+	t.Helper()
 	return fetch(t, v, all, Items{ChangedSince: modSeq}, func(m *Message) string { return fmt.Sprint(m.UID) })
 }
 

@@ -222,6 +222,7 @@ func (s *session) keepDiscarded(outcome mail.Outcome) mail.Outcome {
 	r := trace.NewRecord(trace.KindMessage, s.tx, outcome, l.now())
 	err := l.store.Write(context.WithoutCancel(s.ctx), func(tx *store.Tx) error { return l.traces.AddTx(tx, r) })
 	if err == nil {
+		s.told = true
 		return outcome
 	}
 	s.log.Error("cannot keep the trace of a discarded message", zap.String(keyMessage, s.tx.ID), zap.Error(err))

@@ -31,9 +31,9 @@ func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
 	now := s.listener.now()
 	tx := mail.NewTransaction(mail.NewID(now), &s.mail, now)
 	tx.Envelope = mail.Envelope{ReversePath: reverse, Size: o.Size, SMTPUTF8: o.UTF8}
-	marks := *s.whole
-	marks.Entries = nil
-	tx.Merge(&marks) // a quarantine at connect, say, holds for every message
+	// What was decided at connect and helo is part of the message's story, and a
+	// quarantine there, say, holds for every message.
+	tx.Merge(s.whole)
 	s.tx = tx
 	outcome := s.run(mail.StageMail, tx)
 	if outcome.Refused() {
@@ -47,6 +47,7 @@ func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
 func (s *session) finish(outcome mail.Outcome) {
 	tx := s.tx
 	s.report(tx, outcome)
+	s.told = true
 	s.listener.traces.Add(trace.NewRecord(trace.KindMessage, tx, outcome, s.listener.now()))
 	s.forget()
 }

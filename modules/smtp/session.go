@@ -33,6 +33,7 @@ type session struct {
 	spoke   bool              // bytes came in before the greeting
 	done    bool              // nothing more is read or answered
 	upset   bool              // linger for the last reply
+	told    bool              // a message's trace tells what was decided at connect and helo
 
 	tx       *mail.Transaction // the open mail transaction
 	refused  mail.Outcome      // of the last recipient that was refused in it
@@ -240,14 +241,14 @@ func (s *session) run(stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 	return s.listener.chains.Run(ctx, stage, tx)
 }
 
-// record leaves a trace of the session, where the chain had a say in it or it was
-// ended.
+// record leaves a trace of the session if the server ended it, or if the chain had
+// a say in it that no message's trace tells.
 func (s *session) record() {
 	if s.ended.Refused() {
 		s.log.Info("session ended", zap.String(keyListener, s.mail.Listener), zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()),
 			zap.String(keyHelo, s.mail.Helo), zap.Int(keyReplyCode, s.ended.Reply.Code), zap.String(keyHandler, s.ended.Handler),
 			zap.String(keyReason, s.ended.Reason), zap.Duration(keyDuration, s.listener.now().Sub(s.mail.Started)))
-	} else if len(s.whole.Entries) == 0 {
+	} else if s.told || len(s.whole.Entries) == 0 {
 		return
 	}
 	s.listener.traces.Add(trace.NewRecord(trace.KindSession, s.whole, s.ended, s.listener.now()))

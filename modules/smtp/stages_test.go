@@ -106,12 +106,12 @@ func TestVerdicts(t *testing.T) {
 		}, hello + strings.Repeat(envelope+message+"<- 550 5.7.1 still quarantined (id ID)", 2) + `
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, one, session}, "reject"},
+			EOF`, []trace.Kind{one, one}, "reject"},
 		{"421 at rcpt ends the session", at(mail.StageRcpt, "", mail.Defer(mail.NewReply(421, 7, 0, "Go away"), "block")), hello + `
 			=> "MAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\nNOOP\r\n"
 			<- 250 *
 			<- 421 4.7.0 Go away (id ID)
-			EOF`, []trace.Kind{one, session}, "defer"},
+			EOF`, []trace.Kind{one}, "defer"},
 		{"reject at mail", at(mail.StageMail, "", reject("Not you")), hello + `
 			-> MAIL FROM:<bob@example.org>
 			<- 550 5.7.1 Not you (id ID)
@@ -119,7 +119,7 @@ func TestVerdicts(t *testing.T) {
 			<- 503 *
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "reject"},
+			EOF`, []trace.Kind{one}, "reject"},
 		{"all recipients refused, then RSET", at(mail.StageRcpt, "", reject("Not here")), hello + `
 			-> MAIL FROM:<bob@example.org>
 			<- 250 *
@@ -129,7 +129,7 @@ func TestVerdicts(t *testing.T) {
 			<- 250 *
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "reject"},
+			EOF`, []trace.Kind{one}, "reject"},
 		{"all recipients refused, then gone", at(mail.StageRcpt, "", mail.Defer(mail.NewReply(450, 7, 1, "Greylisted"), "new")), hello + `
 			-> MAIL FROM:<bob@example.org>
 			<- 250 *
@@ -137,7 +137,7 @@ func TestVerdicts(t *testing.T) {
 			<- 450 4.7.1 Greylisted (id ID)
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "defer"},
+			EOF`, []trace.Kind{one}, "defer"},
 		{"one recipient refused", at(mail.StageRcpt, "bert", reject("Not here")), hello + envelope + `
 			-> RCPT TO:<bert@example.test>
 			<- 550 5.7.1 Not here (id ID)
@@ -145,7 +145,7 @@ func TestVerdicts(t *testing.T) {
 			<- 250 *
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "accept"},
+			EOF`, []trace.Kind{one}, "accept"},
 		{"no message at all", at(mail.StageData, "", reject("never")), hello + envelope + `
 			-> QUIT
 			<- 221 *
@@ -155,22 +155,22 @@ func TestVerdicts(t *testing.T) {
 			` + envelope + `
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "reject"},
+			EOF`, []trace.Kind{one}, "reject"},
 		{"discard at data", at(mail.StageData, "", mail.Discard("virus")), hello + envelope + message + `
 			<- 250 2.0.0 OK: kept as ID
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "discard"},
+			EOF`, []trace.Kind{one}, "discard"},
 		{"quarantine at data", at(mail.StageData, "", mail.Quarantine("spam")), hello + envelope + message + `
 			<- 250 2.0.0 OK: kept as ID
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "accept"},
+			EOF`, []trace.Kind{one}, "accept"},
 		{"text that is not fit for a reply", at(mail.StageData, "", reject("bad\r\n250 2.0.0 OK\tn\u00f6 "+strings.Repeat("x", 500))), hello + envelope + message + `
 			<- 550 5.7.1 bad??250 2.0.0 OK?n? ` + strings.Repeat("x", 379) + ` (id ID)
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one, session}, "reject"},
+			EOF`, []trace.Kind{one}, "reject"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +180,11 @@ func TestVerdicts(t *testing.T) {
 			if diff := cmp.Diff(test.traces, k.traces.kinds()); diff != "" {
 				t.Fatalf("traces (-want +got):\n%s", diff)
 			}
-			if got := k.traces.records[0].Outcome.Action; got != test.action {
+			first := k.traces.records[0]
+			if len(first.Entries) == 0 || first.Entries[0].Stage != mail.StageConnect {
+				t.Errorf("the first trace does not begin with the connect stage: %+v", first.Entries)
+			}
+			if got := first.Outcome.Action; got != test.action {
 				t.Errorf("action %q, want %q", got, test.action)
 			}
 		})

@@ -301,6 +301,7 @@ func TestDrain(t *testing.T) {
 		}
 	})
 	inBubble(t, "", func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
 		say(t, conn, r, "")
 		k.drainInBackground(t)
 		if reply := say(t, conn, r, ""); reply != "421 4.3.2 Service shutting down, try again later" {
@@ -325,6 +326,7 @@ func (k *kit) drainInBackground(t *testing.T) {
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
 	inBubble(t, "", func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
 		toData(t, conn, r)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()

@@ -1,0 +1,16 @@
+// Package standard is the list of modules of the default build.
+package standard
+
+//go:generate go run ../../core/reference/gen -root ../..
+
+import (
+	_ "github.com/mox-like/mox-like/modules/accounts"
+	_ "github.com/mox-like/mox-like/modules/clamav"
+	_ "github.com/mox-like/mox-like/modules/deliver"
+	_ "github.com/mox-like/mox-like/modules/imap"
+	_ "github.com/mox-like/mox-like/modules/mailbox"
+	_ "github.com/mox-like/mox-like/modules/password"
+	_ "github.com/mox-like/mox-like/modules/ratelimit"
+	_ "github.com/mox-like/mox-like/modules/smtp"
+	_ "github.com/mox-like/mox-like/modules/tlscert"
+)
