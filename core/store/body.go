@@ -17,7 +17,8 @@ const defaultBodyLimit = 64 << 10
 
 // bodyMigrations make the table of message bodies. The content comes last, so
 // that the columns before it are read without it.
-var bodyMigrations = Migrations{Module: "store", Steps: []string{`
+var bodyMigrations = Migrations{Module: "store", Steps: []string{
+	`
 	CREATE TABLE body (
 		id      INTEGER PRIMARY KEY,
 		size    INTEGER NOT NULL,

@@ -53,9 +53,8 @@ func checkBody(t *testing.T, s *store.Store, id int64, want string) {
 		t.Error(err)
 		return
 	}
-	defer r.Close()
 	got, err := content(r)
-	if err != nil || got != want {
+	if err := errors.Join(err, r.Close()); err != nil || got != want {
 		t.Errorf("body of %d bytes, %v, want one of %d", len(got), err, len(want))
 	}
 }
@@ -67,102 +66,118 @@ var (
 
 func TestBody(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		for _, want := range []string{"", "x", smallBody, largeBody} {
-			id := insert(t, s, want)
-			checkBody(t, s, id, want)
-			if err := addRefs(s, id, 2); err != nil {
-				t.Fatal(err)
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			for _, want := range []string{"", "x", smallBody, largeBody} {
+				id := insert(t, s, want)
+				checkBody(t, s, id, want)
+				if err := addRefs(s, id, 2); err != nil {
+					t.Fatal(err)
+				}
+				if err := addRefs(s, id, -2); err != nil {
+					t.Fatal(err)
+				}
+				before, err := s.OpenBody(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := addRefs(s, id, -1); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.OpenBody(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("body without references: error %v, want ErrNotFound", err)
+				}
+				if got, err := content(before); err != nil || got != want {
+					t.Errorf("body that was opened before: %d bytes, %v", len(got), err)
+				}
+				if err := before.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := addRefs(s, id, 1); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("reference to a body that is gone: error %v, want ErrNotFound", err)
+				}
 			}
-			if err := addRefs(s, id, -2); err != nil {
-				t.Fatal(err)
-			}
-			open, err := s.OpenBody(t.Context(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := addRefs(s, id, -1); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.OpenBody(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("body without references: error %v, want ErrNotFound", err)
-			}
-			if got, err := content(open); err != nil || got != want {
-				t.Errorf("body that was opened before: %d bytes, %v", len(got), err)
-			}
-			if err := open.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := addRefs(s, id, 1); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("reference to a body that is gone: error %v, want ErrNotFound", err)
-			}
-		}
-	})
+		})
+	}
 }
 
 // TestBodyIDsAreNotUsedAgain matters to those who remember an ID beyond the
 // transaction in which they read it: they must not get another's message.
 func TestBodyIDsAreNotUsedAgain(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		first := insert(t, s, smallBody)
-		if err := addRefs(s, first, -1); err != nil {
-			t.Fatal(err)
-		}
-		if second := insert(t, s, smallBody); second == first {
-			t.Errorf("both bodies have ID %d", first)
-		}
-	})
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			first := insert(t, s, smallBody)
+			if err := addRefs(s, first, -1); err != nil {
+				t.Fatal(err)
+			}
+			if second := insert(t, s, smallBody); second == first {
+				t.Errorf("both bodies have ID %d", first)
+			}
+		})
+	}
 }
 
 // TestBodyOfFailedWrite inserts a body twice, the second time with success.
 func TestBodyOfFailedWrite(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		for _, want := range []string{smallBody, largeBody} {
-			b := body(t, s, want)
-			var id int64
-			write := func(result error) error {
-				return s.Write(t.Context(), func(tx *store.Tx) (err error) {
-					id, err = tx.InsertBody(b, 1)
-					return errors.Join(err, result)
-				})
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			for _, want := range []string{smallBody, largeBody} {
+				b := body(t, s, want)
+				var id int64
+				write := func(result error) error {
+					return s.Write(t.Context(), func(tx *store.Tx) (err error) {
+						id, err = tx.InsertBody(b, 1)
+						return errors.Join(err, result)
+					})
+				}
+				if err := write(errRefused); !errors.Is(err, errRefused) {
+					t.Errorf("error %v, want that of the function", err)
+				}
+				if err := write(nil); err != nil {
+					t.Fatal(err)
+				}
+				b.Discard()
+				b.Discard()
+				checkBody(t, s, id, want)
+				if err := write(nil); err == nil {
+					t.Error("a discarded body was inserted")
+				}
 			}
-			if err := write(errRefused); !errors.Is(err, errRefused) {
-				t.Errorf("error %v, want that of the function", err)
-			}
-			if err := write(nil); err != nil {
-				t.Fatal(err)
-			}
-			b.Discard()
-			b.Discard()
-			checkBody(t, s, id, want)
-			if err := write(nil); err == nil {
-				t.Error("a discarded body was inserted")
-			}
-		}
-	})
+		})
+	}
 }
 
 func TestBodyOfWrongSize(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		for _, content := range []string{smallBody, largeBody} {
-			for _, delta := range []int{-1, 1} {
-				b, err := s.PrepareBody(nil, strings.NewReader(content), int64(len(content)+delta))
-				if err == nil {
-					t.Errorf("%d bytes said to be %d: no error", len(content), len(content)+delta)
-					b.Discard()
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			for _, content := range []string{smallBody, largeBody} {
+				for _, delta := range []int{-1, 1} {
+					b, err := s.PrepareBody(nil, strings.NewReader(content), int64(len(content)+delta))
+					if err == nil {
+						t.Errorf("%d bytes said to be %d: no error", len(content), len(content)+delta)
+						b.Discard()
+					}
 				}
 			}
-		}
-		if _, err := s.PrepareBody([]byte("head"), nil, 2); err == nil {
-			t.Error("head longer than the whole: no error")
-		}
-		if _, err := s.PrepareBody(nil, io.MultiReader(bytes.NewReader(make([]byte, 150)), errReader{}), 200); !errors.Is(err, errRefused) {
-			t.Errorf("error %v, want that of the reader", err)
-		}
-	})
+			if _, err := s.PrepareBody([]byte("head"), nil, 2); err == nil {
+				t.Error("head longer than the whole: no error")
+			}
+			if _, err := s.PrepareBody(nil, io.MultiReader(bytes.NewReader(make([]byte, 150)), errReader{}), 200); !errors.Is(err, errRefused) {
+				t.Errorf("error %v, want that of the reader", err)
+			}
+		})
+	}
 }
 
 type errReader struct{}
@@ -171,9 +186,13 @@ func (errReader) Read([]byte) (int, error) { return 0, errRefused }
 
 func TestBodyNotFound(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		if _, err := s.OpenBody(t.Context(), 77); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("error %v, want ErrNotFound", err)
-		}
-	})
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			if _, err := s.OpenBody(t.Context(), 77); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("error %v, want ErrNotFound", err)
+			}
+		})
+	}
 }

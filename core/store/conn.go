@@ -83,13 +83,13 @@ func (c *conn) script(query string) error {
 	return errors.Join(describe(query, err), st.raw.Close())
 }
 
-// exec runs a statement that gives no rows.
-func (c *conn) exec(query string, args ...any) (Result, error) {
+// exec runs a statement without arguments that gives no rows.
+func (c *conn) exec(query string) (Result, error) {
 	st, err := c.prepare(query)
 	if err != nil {
 		return Result{}, err
 	}
-	return c.execStatement(st, args)
+	return c.execStatement(st, nil)
 }
 
 func (c *conn) execStatement(st *statement, args []any) (Result, error) {
@@ -173,11 +173,12 @@ func (c *conn) prepareRaw(query string) (*statement, error) {
 	return st, nil
 }
 
-// forget frees the statements that are not in use.
+// forget frees the statements that are not in use. SQLite answers with the error
+// of the last execution, which was told then.
 func (c *conn) forget() {
 	for query, st := range c.statements {
 		if !st.busy {
-			st.raw.Close()
+			_ = st.raw.Close()
 			delete(c.statements, query)
 		}
 	}
@@ -199,10 +200,10 @@ func (c *conn) release(r *Rows) {
 	r.statement.drop()
 }
 
-// drop frees a statement that is not kept.
+// drop frees a statement that is not kept; as for the error, see forget.
 func (st *statement) drop() {
 	if !st.cached {
-		st.raw.Close()
+		_ = st.raw.Close()
 	}
 }
 

@@ -95,11 +95,52 @@ func TestOpenWhatIsNoDirectory(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{file, filepath.Join(file, "below")} {
+	for dir, want := range map[string]string{
+		file:                                  "is a file; name a directory",
+		filepath.Join(file, "below"):          "not a directory: one above it is a file",
+		filepath.Join(file, "below", "below"): "not a directory: one above it is a file",
+	} {
 		_, err := store.Open(t.Context(), dir, store.Options{})
-		if err == nil || !strings.Contains(err.Error(), dir) {
-			t.Errorf("open %s: error %v", dir, err)
+		if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), want) {
+			t.Errorf("open %s: error %v, want one that says %q", dir, err, want)
 		}
+	}
+}
+
+// TestOpenWhatCannotBeWritten has devices refuse what a disk may refuse, so that
+// it holds for root too: the lock file is a link to one.
+func TestOpenWhatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		title, device string
+		is            error
+		want          []string
+	}{
+		{"no space", "/dev/full", store.ErrFull, []string{"no space left for the data directory"}},
+		{"no permission", "/proc/sys/kernel/ostype", fs.ErrPermission, []string{
+			fmt.Sprintf("user %d may not write there", os.Getuid()), "give the directory to that user", "choose another data_dir",
+		}},
+	} {
+		t.Run(tc.title, func(t *testing.T) {
+			t.Parallel()
+			if _, err := os.Stat(tc.device); err != nil {
+				t.Skip(err)
+			}
+			dir := t.TempDir()
+			lock := filepath.Join(dir, "lock")
+			if err := os.Symlink(tc.device, lock); err != nil {
+				t.Fatal(err)
+			}
+			_, err := store.Open(t.Context(), dir, store.Options{})
+			if !errors.Is(err, tc.is) {
+				t.Fatalf("error %v, want %v", err, tc.is)
+			}
+			for _, want := range append(tc.want, "open data directory "+dir, lock) {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not say %q", err, want)
+				}
+			}
+		})
 	}
 }
 
@@ -243,7 +284,7 @@ func writeUntilKilled(dir string) {
 			if err != nil {
 				fail(err)
 			}
-			fmt.Printf("%d %s\n", id, content[:20])
+			fmt.Fprintf(os.Stdout, "%d %s\n", id, content[:20])
 			b.Discard()
 			s.Behind(func(tx *store.Tx) error { return tx.AddBodyRefs(id, 1) })
 		}

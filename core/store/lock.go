@@ -19,6 +19,8 @@ func makeDir(dir string) error {
 		return fmt.Errorf("%s is a file; name a directory", dir)
 	case err == nil:
 		return nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: one above it is a file; choose another data_dir", err)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

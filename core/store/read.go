@@ -123,7 +123,7 @@ func (r *readers) get(ctx context.Context) (*conn, error) {
 func (r *readers) put(c *conn, healthy bool) {
 	defer func() { <-r.slots }()
 	if !healthy {
-		c.close()
+		_ = c.close() // it is given up in any case
 		return
 	}
 	r.mu.Lock()

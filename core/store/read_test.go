@@ -18,141 +18,161 @@ import (
 // neither waits for the other.
 func TestSnapshotStays(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		if err := s.Write(t.Context(), addNote("before")); err != nil {
-			t.Fatal(err)
-		}
-		err := s.Read(t.Context(), func(sn *store.Snapshot) error {
-			for range 3 {
-				got, err := selectNotes(sn)
-				if err != nil {
-					return err
-				}
-				if diff := cmp.Diff([]string{"before"}, got); diff != "" {
-					t.Errorf("notes in the snapshot (-want +got):\n%s", diff)
-				}
-				if err := s.Write(t.Context(), addNote(time.Now().String())); err != nil {
-					return err
-				}
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			if err := s.Write(t.Context(), addNote("before")); err != nil {
+				t.Fatal(err)
 			}
-			return nil
+			err := s.Read(t.Context(), func(sn *store.Snapshot) error {
+				for range 3 {
+					got, err := selectNotes(sn)
+					if err != nil {
+						return err
+					}
+					if diff := cmp.Diff([]string{"before"}, got); diff != "" {
+						t.Errorf("notes in the snapshot (-want +got):\n%s", diff)
+					}
+					if err := s.Write(t.Context(), addNote(time.Now().String())); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(readNotes(t, s)); got != 4 {
+				t.Errorf("%d notes afterwards, want 4", got)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := len(readNotes(t, s)); got != 4 {
-			t.Errorf("%d notes afterwards, want 4", got)
-		}
-	})
+	}
 }
 
 // TestReadDoesNotWait reads while a write is under way.
 func TestReadDoesNotWait(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		err := s.Write(t.Context(), func(tx *store.Tx) error {
-			if err := addNote("under way")(tx); err != nil {
-				return err
-			}
-			return s.Read(context.Background(), func(sn *store.Snapshot) error {
-				got, err := selectNotes(sn)
-				if len(got) != 0 {
-					t.Errorf("a read sees %q of a write under way", got)
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			err := s.Write(t.Context(), func(tx *store.Tx) error {
+				if err := addNote("under way")(tx); err != nil {
+					return err
 				}
-				return err
+				return s.Read(context.Background(), func(sn *store.Snapshot) error {
+					got, err := selectNotes(sn)
+					if len(got) != 0 {
+						t.Errorf("a read sees %q of a write under way", got)
+					}
+					return err
+				})
 			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
+	}
 }
 
 func TestReadEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		for _, text := range []string{"one", "two", "three"} {
-			if err := s.Write(t.Context(), addNote(text)); err != nil {
-				t.Fatal(err)
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			for _, text := range []string{"one", "two", "three"} {
+				if err := s.Write(t.Context(), addNote(text)); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		err := s.Read(ctx, func(sn *store.Snapshot) error {
-			rows, err := sn.Query("SELECT text FROM note")
-			if err != nil {
-				return err
+			ctx, cancel := context.WithCancel(t.Context())
+			err := s.Read(ctx, func(sn *store.Snapshot) error {
+				rows, err := sn.Query("SELECT text FROM note")
+				if err != nil {
+					return err
+				}
+				n := 0
+				for rows.Next() {
+					n++
+					cancel()
+				}
+				if n != 1 {
+					t.Errorf("%d rows after the end of the context, want 1", n)
+				}
+				return rows.Err()
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want Canceled", err)
 			}
-			n := 0
-			for rows.Next() {
-				n++
-				cancel()
-			}
-			if n != 1 {
-				t.Errorf("%d rows after the end of the context, want 1", n)
-			}
-			return rows.Err()
 		})
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want Canceled", err)
-		}
-	})
+	}
 }
 
 func TestSnapshotCannotWrite(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		err := s.Read(t.Context(), func(sn *store.Snapshot) error {
-			rows, err := sn.Query("INSERT INTO note (text) VALUES ('x')")
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			err := s.Read(t.Context(), func(sn *store.Snapshot) error {
+				rows, err := sn.Query("INSERT INTO note (text) VALUES ('x')")
+				if err == nil {
+					rows.Close()
+				}
+				return err
+			})
 			if err == nil {
-				rows.Close()
+				t.Error("a snapshot wrote")
 			}
-			return err
 		})
-		if err == nil {
-			t.Error("a snapshot wrote")
-		}
-	})
+	}
 }
 
 // TestSameQueryInsideItself reads the rows of a query while it runs the query
 // again, in a write and in a read.
 func TestSameQueryInsideItself(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		pairs := func(q store.Querier) error {
-			rows, err := q.Query("SELECT text FROM note ORDER BY id")
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			n := 0
-			for rows.Next() {
-				inner, err := selectNotes(q)
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			pairs := func(q store.Querier) error {
+				rows, err := q.Query("SELECT text FROM note ORDER BY id")
 				if err != nil {
 					return err
 				}
-				n += len(inner)
-			}
-			if n != 9 {
-				t.Errorf("%d pairs, want 9", n)
-			}
-			return rows.Err()
-		}
-		err := s.Write(t.Context(), func(tx *store.Tx) error {
-			for _, text := range []string{"one", "two", "three"} {
-				if err := addNote(text)(tx); err != nil {
-					return err
+				defer rows.Close()
+				n := 0
+				for rows.Next() {
+					inner, err := selectNotes(q)
+					if err != nil {
+						return err
+					}
+					n += len(inner)
 				}
+				if n != 9 {
+					t.Errorf("%d pairs, want 9", n)
+				}
+				return rows.Err()
 			}
-			return errors.Join(pairs(tx), pairs(tx))
+			err := s.Write(t.Context(), func(tx *store.Tx) error {
+				for _, text := range []string{"one", "two", "three"} {
+					if err := addNote(text)(tx); err != nil {
+						return err
+					}
+				}
+				return errors.Join(pairs(tx), pairs(tx))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Read(t.Context(), func(sn *store.Snapshot) error { return pairs(sn) }); err != nil {
+				t.Fatal(err)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Read(t.Context(), func(sn *store.Snapshot) error { return pairs(sn) }); err != nil {
-			t.Fatal(err)
-		}
-	})
+	}
 }
 
 type name string
@@ -239,18 +259,22 @@ func TestValuesThatDoNotFit(t *testing.T) {
 
 func TestQueryRow(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *store.Store) {
-		err := s.Read(t.Context(), func(sn *store.Snapshot) error {
-			return sn.QueryRow("SELECT text FROM note").Scan(new(string))
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := open(t)
+			err := s.Read(t.Context(), func(sn *store.Snapshot) error {
+				return sn.QueryRow("SELECT text FROM note").Scan(new(string))
+			})
+			if !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("no row: error %v, want ErrNotFound", err)
+			}
+			err = s.Read(t.Context(), func(sn *store.Snapshot) error {
+				return sn.QueryRow("SELECT nothing FROM note").Scan(new(string))
+			})
+			if err == nil || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "nothing") {
+				t.Errorf("no such column: error %v", err)
+			}
 		})
-		if !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("no row: error %v, want ErrNotFound", err)
-		}
-		err = s.Read(t.Context(), func(sn *store.Snapshot) error {
-			return sn.QueryRow("SELECT nothing FROM note").Scan(new(string))
-		})
-		if err == nil || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "nothing") {
-			t.Errorf("no such column: error %v", err)
-		}
-	})
+	}
 }

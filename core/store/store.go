@@ -63,7 +63,7 @@ type Store struct {
 
 	writing sync.WaitGroup  // the writer
 	serving sync.WaitGroup  // the goroutines beside it
-	running context.Context // ends when the store is closed
+	running context.Context //nolint:containedctx // the store's own run context, which ends when it is closed
 	stop    context.CancelFunc
 	closing sync.Once
 	closed  error // what Close gave

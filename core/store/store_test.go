@@ -26,24 +26,22 @@ var notes = store.Migrations{Module: "notes", Steps: []string{
 	"CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
 }}
 
-// onEach runs a test on a store on disk and on one in memory, which must not
-// differ. Both have the table of notes and keep bodies of up to 100 bytes in the
-// database.
-func onEach(t *testing.T, test func(*testing.T, *store.Store)) {
-	t.Helper()
-	options := store.Options{BodyLimit: 100}
-	t.Run("disk", func(t *testing.T) {
-		t.Parallel()
-		s, err := store.Open(t.Context(), t.TempDir(), options)
+// kinds open a store on disk and one in memory, which must not differ, for the
+// time of a test. Both have the table of notes and keep bodies of up to 100 bytes
+// in the database.
+var kinds = map[string]func(*testing.T) *store.Store{
+	"disk": func(t *testing.T) *store.Store {
+		t.Helper()
+		s, err := store.Open(t.Context(), t.TempDir(), store.Options{BodyLimit: 100})
 		prepare(t, s, err)
-		test(t, s)
-	})
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		s, err := store.OpenMemory(options)
+		return s
+	},
+	"memory": func(t *testing.T) *store.Store {
+		t.Helper()
+		s, err := store.OpenMemory(store.Options{BodyLimit: 100})
 		prepare(t, s, err)
-		test(t, s)
-	})
+		return s
+	},
 }
 
 func prepare(t *testing.T, s *store.Store, err error) {

@@ -145,7 +145,7 @@ func (w *writer) begin() error {
 // rollback ends the transaction without a trace. SQLite may have done so itself,
 // and then says that there is none.
 func (w *writer) rollback() {
-	w.conn.exec("ROLLBACK")
+	_, _ = w.conn.exec("ROLLBACK")
 	w.open, w.dirty = false, false
 }
 

@@ -22,7 +22,8 @@ import (
 
 // migrations make the table. Rows are in the order in which they were added,
 // which is nearly that of time; new ones come at the end of both trees.
-var migrations = store.Migrations{Module: "trace", Steps: []string{`
+var migrations = store.Migrations{Module: "trace", Steps: []string{
+	`
 	CREATE TABLE trace (
 		seq    INTEGER PRIMARY KEY,
 		id     TEXT NOT NULL UNIQUE,
@@ -185,7 +186,7 @@ const (
 // minute.
 func (l *Log) removeHourly(ctx context.Context) {
 	for {
-		wait := removeEvery/2 + rand.N(removeEvery)
+		wait := removeEvery/2 + rand.N(removeEvery) //nolint:gosec // it only spreads the load
 		for wait > 0 {
 			select {
 			case <-time.After(wait):

@@ -32,6 +32,22 @@ func newLog(t *testing.T, o trace.Options) (*trace.Log, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newLogIn(t, s, o), s
+}
+
+// openLog makes a log in a data directory.
+func openLog(t *testing.T, dir string) (*trace.Log, *store.Store) {
+	t.Helper()
+	s, err := store.Open(t.Context(), dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newLogIn(t, s, trace.Options{}), s
+}
+
+// newLogIn makes a log in a store and closes both in the end.
+func newLogIn(t *testing.T, s *store.Store, o trace.Options) *trace.Log {
+	t.Helper()
 	l, err := trace.New(s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +57,7 @@ func newLog(t *testing.T, o trace.Options) (*trace.Log, *store.Store) {
 			t.Error(err)
 		}
 	})
-	return l, s
+	return l
 }
 
 // message is a record with every field set.
@@ -128,15 +144,7 @@ func TestSecondRecordReplacesTheFirst(t *testing.T) {
 func TestWriteThroughIsDurable(t *testing.T) {
 	t.Parallel()
 	dir, crashed := t.TempDir(), t.TempDir()
-	s, err := store.Open(t.Context(), dir, store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	l, err := trace.New(s, trace.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, s := openLog(t, dir)
 	if err := s.Write(t.Context(), func(tx *store.Tx) error { return l.AddTx(tx, message("discarded")) }); err != nil {
 		t.Fatal(err)
 	}
@@ -149,16 +157,8 @@ func TestWriteThroughIsDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s2, err := store.Open(t.Context(), crashed, store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s2.Close()
-	l2, err := trace.New(s2, trace.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l2.Get(t.Context(), "discarded"); err != nil {
+	again, _ := openLog(t, crashed)
+	if _, err := again.Get(t.Context(), "discarded"); err != nil {
 		t.Error(err)
 	}
 }
@@ -341,12 +341,12 @@ func TestRetention(t *testing.T) {
 		young := message("young")
 		young.Time = start
 		l.Add(young)
-		time.Sleep(time.Hour - time.Millisecond)
+		time.Sleep(time.Hour - time.Millisecond) //nolint:forbidigo // the clock is synctest's
 		synctest.Wait()
 		if got := count(t, l); got != old+1 {
 			t.Errorf("%d records before the time, want %d", got, old+1)
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2 * time.Hour) //nolint:forbidigo // the clock is synctest's
 		synctest.Wait()
 		if got := count(t, l); got != 1 {
 			t.Errorf("%d records afterwards, want 1", got)
