@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+)
+
+const (
+	crashRounds  = 30
+	crashClients = 6
+	// startupEvery is how often the crash comes while the server starts, and so
+	// while it mends what the crash before has left.
+	startupEvery = 5
+	largeLetter  = 100 << 10 // more than body_limit: a file
+)
+
+// TestCrashLosesNothing kills the server again and again while clients send and
+// one appends by IMAP. What was acknowledged must all be there in the end.
+func TestCrashLosesNothing(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, settings{})
+	site.serve(t, alice, bob, carol).kill()
+	l := newLedger(t)
+	began := time.Now()
+	for round := range crashRounds {
+		if round%startupEvery == startupEvery-1 {
+			site.crashAtStart(t, time.Duration(l.chance(60))*time.Millisecond)
+			continue
+		}
+		before := l.acknowledgements()
+		site.crashUnderLoad(t, l, time.Duration(l.chance(300))*time.Millisecond)
+		if l.acknowledgements() == before {
+			t.Errorf("round %d: nothing was acknowledged before the crash", round)
+		}
+	}
+	t.Logf("%d rounds in %v", crashRounds, time.Since(began).Round(time.Millisecond))
+
+	p := site.start(t)
+	l.check(t, p)
+	l.checkFiles(t, p)
+	p.stop(t)
+	checkDatabase(t, filepath.Join(site.data, "mox-like.db"))
+}
+
+// crashAtStart kills the server some time after its start.
+func (s *site) crashAtStart(t *testing.T, after time.Duration) {
+	t.Helper()
+	cmd := exec.Command(binary, "run", "--config", s.file)
+	cmd.Dir = s.dir
+	p := s.launch(t, cmd)
+	select {
+	case <-time.After(after):
+		p.kill()
+	case <-p.ended:
+		t.Fatalf("the server ends at its start, with %s:\n%s", p.cmd.ProcessState, p.log(t))
+	}
+}
+
+// crashUnderLoad kills the server while clients send, some time after the first
+// message was acknowledged.
+func (s *site) crashUnderLoad(t *testing.T, l *ledger, after time.Duration) {
+	t.Helper()
+	p := s.start(t)
+	archivist := p.read(t, bob)
+	first := make(chan struct{})
+	told := sync.OnceFunc(func() { close(first) })
+	var clients sync.WaitGroup
+	for range crashClients {
+		clients.Go(func() { l.flood(p.addresses["mx"], told) })
+	}
+	clients.Go(func() {
+		for {
+			one := l.letter(2000, bob+"/Archive")
+			if archivist.add("Archive", string(one.content)) != nil {
+				return
+			}
+			l.acknowledge(one)
+		}
+	})
+	select {
+	case <-first:
+	case <-time.After(patience):
+		t.Error("no message was acknowledged")
+	}
+	<-time.After(after)
+	p.kill()
+	clients.Wait()
+}
+
+// flood sends letters, several in a session, until the server is gone. After each
+// session that was of use it calls told.
+func (l *ledger) flood(address string, told func()) {
+	for {
+		s, err := dial(address, "")
+		if err != nil {
+			return
+		}
+		for range 1 + l.chance(5) {
+			size := 200 + l.chance(6000)
+			if l.chance(8) == 0 {
+				size += largeLetter
+			}
+			readers := []string{alice + "/INBOX", bob + "/INBOX", carol + "/INBOX"}
+			if err := l.post(s, size, readers[:1+l.chance(3)]...); err != nil {
+				s.conn.Close()
+				return
+			}
+			told()
+		}
+		if s.quit() != nil {
+			return
+		}
+	}
+}
+
+// checkFiles waits until there are as many files of large messages as there are
+// large messages: what the crashes left of others goes away.
+func (l *ledger) checkFiles(t *testing.T, p *process) {
+	t.Helper()
+	want := 0
+	for _, one := range l.letters {
+		if one.found > 0 && len(one.content) > largeLetter {
+			want++
+		}
+	}
+	eventually(t, "only the files of stored messages are left", func() bool {
+		n := 0
+		err := filepath.WalkDir(filepath.Join(p.data, "bodies"), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				n++
+			}
+			return err
+		})
+		return err == nil && n == want
+	})
+	t.Logf("%d of the messages are files", want)
+}
+
+// checkDatabase has SQLite look for damage.
+func checkDatabase(t *testing.T, name string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var report string
+	if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&report); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := db.QueryContext(t.Context(), "PRAGMA foreign_key_check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dangling := rows.Next()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(report) != "ok" || dangling {
+		t.Errorf("SQLite finds damage: %s (dangling references: %v)", report, dangling)
+	}
+}
