@@ -84,12 +84,13 @@ func (c *conn) script(query string) error {
 }
 
 // exec runs a statement without arguments that gives no rows.
-func (c *conn) exec(query string) (Result, error) {
+func (c *conn) exec(query string) error {
 	st, err := c.prepare(query)
 	if err != nil {
-		return Result{}, err
+		return err
 	}
-	return c.execStatement(st, nil)
+	_, err = c.execStatement(st, nil)
+	return err
 }
 
 func (c *conn) execStatement(st *statement, args []any) (Result, error) {

@@ -123,9 +123,6 @@ func TestOpenWhatCannotBeWritten(t *testing.T) {
 	} {
 		t.Run(tc.title, func(t *testing.T) {
 			t.Parallel()
-			if _, err := os.Stat(tc.device); err != nil {
-				t.Skip(err)
-			}
 			dir := t.TempDir()
 			lock := filepath.Join(dir, "lock")
 			if err := os.Symlink(tc.device, lock); err != nil {

@@ -67,7 +67,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Snapshot) error) error {
 	if err := s.memory.refresh(c); err != nil {
 		return err
 	}
-	if _, err := c.exec("BEGIN"); err != nil {
+	if err := c.exec("BEGIN"); err != nil {
 		return fmt.Errorf("begin reading: %w", err)
 	}
 	c.ended = ctx.Err
@@ -76,8 +76,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Snapshot) error) error {
 		sn.ended = true
 		c.closeRows()
 		c.ended = nil
-		_, err := c.exec("ROLLBACK")
-		healthy = err == nil
+		healthy = c.exec("ROLLBACK") == nil
 	}()
 	return fn(sn)
 }

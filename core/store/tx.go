@@ -98,7 +98,7 @@ func (tx *Tx) prepare(query string) (*statement, error) {
 	tx.wrote = true
 	if tx.savepoint && !tx.saved {
 		tx.saved = true
-		if _, err := tx.conn.exec("SAVEPOINT member"); err != nil {
+		if err := tx.conn.exec("SAVEPOINT member"); err != nil {
 			return nil, tx.note(err)
 		}
 	}
@@ -136,7 +136,7 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 
 func (tx *Tx) exec(queries ...string) error {
 	for _, query := range queries {
-		if _, err := tx.conn.exec(query); err != nil {
+		if err := tx.conn.exec(query); err != nil {
 			return err
 		}
 	}

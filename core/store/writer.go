@@ -135,7 +135,7 @@ func (w *writer) begin() error {
 	if w.open {
 		return nil
 	}
-	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	w.open = true
@@ -145,7 +145,7 @@ func (w *writer) begin() error {
 // rollback ends the transaction without a trace. SQLite may have done so itself,
 // and then says that there is none.
 func (w *writer) rollback() {
-	_, _ = w.conn.exec("ROLLBACK")
+	_ = w.conn.exec("ROLLBACK")
 	w.open, w.dirty = false, false
 }
 
@@ -153,7 +153,7 @@ func (w *writer) rollback() {
 func (w *writer) commit() {
 	var err error
 	if w.open {
-		_, err = w.conn.exec("COMMIT")
+		err = w.conn.exec("COMMIT")
 	}
 	if err == nil && w.dirty {
 		err = w.store.memory.publish()
