@@ -41,6 +41,7 @@ func write(t testing.TB, path, text string) {
 }
 
 func options(t testing.TB, path string, r *core.Registry) core.Options {
+	t.Helper()
 	return core.Options{ConfigFile: path, DataDir: filepath.Join(t.TempDir(), "data"), Registry: r, Logger: zap.NewNop()}
 }
 
