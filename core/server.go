@@ -226,6 +226,7 @@ func (s *Server) bindAll(ctx context.Context, settings *settings) error {
 			}
 			s.sockets[key] = sock
 			bound = append(bound, key)
+			s.log.Info("listening", zap.String("listener", block.Label(1)), zap.Stringer("address", sock.Addr()))
 		}
 	}
 	return nil
@@ -272,7 +273,6 @@ func (s *Server) serve(gen *generation) *running {
 					s.log.Error("listener ended", zap.String("listener", l.name), zap.String("address", address), zap.Error(err))
 				}
 			})
-			s.log.Info("listening", zap.String("listener", l.name), zap.Stringer("address", sock.Addr()))
 		}
 	}
 	return run

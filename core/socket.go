@@ -28,6 +28,7 @@ type socket struct {
 // service manager handed over are taken from given.
 func listenOn(ctx context.Context, address, dataDir string, given map[string]net.Listener, log *zap.Logger) (*socket, error) {
 	l, ok := given[address]
+	delete(given, address) // it is closed with this socket, and cannot be had again
 	if !ok {
 		var err error
 		if l, err = bind(ctx, address, dataDir); err != nil {

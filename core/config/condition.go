@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -132,7 +131,7 @@ func (c *compiler) call(e *hclsyntax.FunctionCallExpr) condition {
 		return func(tx *mail.Transaction) (bool, error) { return re.MatchString(text(tx)), nil }
 	case "cidr_contains":
 		text, ok := literalText(e.Args[0])
-		network, err := netip.ParsePrefix(text)
+		network, err := parseNetwork(text)
 		address := c.text(e.Args[1])
 		if !ok || err != nil || address == nil {
 			return nil

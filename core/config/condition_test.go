@@ -17,6 +17,7 @@ func FuzzCondition(f *testing.F) {
 		`tx.user != "" && !tx.tls`,
 		`tx.size > "1KB" || tx.size <= 5`,
 		`cidr_contains("192.0.2.0/24", tx.ip) == tx.tls`,
+		`cidr_contains("192.0.2.1", tx.ip)`,
 		`contains(["a", "b", 5], lower(tx.helo))`,
 		`matches("${tx.helo}:${tx.from}", "^a.*")`,
 		`domain_of(trimspace(tx.from)) == upper(tx.from_domain)`,

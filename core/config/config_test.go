@@ -126,7 +126,7 @@ func check(f *config.File) (*deployment, config.Diagnostics) {
 // testEnviron is the environment of all tests.
 func testEnviron(name string) (string, bool) {
 	value, ok := map[string]string{
-		"HOST": "mx.example.org", "MOXLIKE_VAR_port": "2525", "PASSWORD": "correct horse",
+		"HOST": "mx.example.org", "MOXLIKE_VAR_port": "2525", "PASSWORD": "correct horse", "NETWORK": "192.0.2.5/24",
 		"MOXLIKE_VAR_zones": `["one.example", "two.example"]`,
 	}[name]
 	return value, ok

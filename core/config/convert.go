@@ -27,6 +27,7 @@ func (e Expr) IsSet() bool { return e.Expression != nil }
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
+	networkType  = reflect.TypeFor[netip.Prefix]()
 	exprType     = reflect.TypeFor[Expr]()
 	unmarshaler  = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
@@ -43,7 +44,7 @@ var textTypes = map[reflect.Type]namedType{
 	reflect.TypeFor[Rate]():           {"rate", `"100/1h"`},
 	reflect.TypeFor[netip.Addr]():     {"IP address", `"192.0.2.1"`},
 	reflect.TypeFor[netip.AddrPort](): {"IP address with port", `"192.0.2.1:25"`},
-	reflect.TypeFor[netip.Prefix]():   {"network", `"192.0.2.0/24"`},
+	networkType:                       {"network", `"192.0.2.0/24"`}, // or an address, see parseNetwork
 }
 
 // textType names a type that is read from a string, "" for other types.
@@ -218,9 +219,14 @@ func setText(v reflect.Value, val cty.Value) error {
 		return errWrongType
 	}
 	text := val.AsString()
-	if v.Type() == durationType {
+	switch v.Type() {
+	case durationType:
 		d, err := ParseDuration(text)
 		v.SetInt(int64(d))
+		return err
+	case networkType:
+		network, err := parseNetwork(text)
+		v.Set(reflect.ValueOf(network))
 		return err
 	}
 	return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))

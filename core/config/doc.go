@@ -28,18 +28,23 @@
 // # Types
 //
 // string, bool, integers, float64, time.Duration ("15m", "30d"), Size ("25MB"),
-// Rate ("100/1h"), netip.Addr, netip.AddrPort, netip.Prefix, any
+// Rate ("100/1h"), netip.Addr, netip.AddrPort, netip.Prefix ("192.0.2.0/24"), any
 // encoding.TextUnmarshaler, slices and maps from string of these, pointers to
 // these (nil where the file says nothing), and Expr, which is not evaluated. One
 // value stands for a list of one. A null counts as not written.
+//
+// An address stands for the network of itself alone: "192.0.2.1" is 192.0.2.1/32,
+// "2001:db8::1" is 2001:db8::1/128. "192.0.2.5/24" is an error, since either the
+// network or the address could be meant.
 //
 // # Expressions
 //
 // Expressions are HCL's. They know var.name, the variables, and the functions
 // env(name, default?), file(name), trimspace, lower, upper, join, split, concat,
 // contains(list, value), cidr_contains(network, address), matches(text, pattern)
-// with RE2's syntax, domain_of(address) and jsondecode. file reads relative to
-// the file that calls it. Only a when knows tx, see When.
+// with RE2's syntax, domain_of(address) and jsondecode. A network is written as
+// in settings. file reads relative to the file that calls it. Only a when knows
+// tx, see When.
 //
 // # Secrets
 //

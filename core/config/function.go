@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"regexp/syntax"
@@ -152,8 +151,9 @@ var containsFunction = function.New(&function.Spec{
 	},
 })
 
-// cidrContainsFunction gives cidr_contains(network, address). What is no
-// address is in no network; a client without one gives "".
+// cidrContainsFunction gives cidr_contains(network, address); the network may be
+// an address alone. What is no address is in no network; a client without one
+// gives "".
 var cidrContainsFunction = function.New(&function.Spec{
 	Params: []function.Parameter{
 		{Name: "network", Type: cty.String},
@@ -161,9 +161,12 @@ var cidrContainsFunction = function.New(&function.Spec{
 	},
 	Type: function.StaticReturnType(cty.Bool),
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		network, err := netip.ParsePrefix(args[0].AsString())
+		network, err := parseNetwork(args[0].AsString())
+		if _, ok := errors.AsType[*hostBitsError](err); ok {
+			return cty.NilVal, function.NewArgErrorf(0, "the address has bits beyond the prefix length; write a network as \"192.0.2.0/24\", an address alone as \"192.0.2.1\"")
+		}
 		if err != nil {
-			return cty.NilVal, function.NewArgErrorf(0, "a network is needed, such as \"192.0.2.0/24\"")
+			return cty.NilVal, function.NewArgErrorf(0, "a network is needed, such as \"192.0.2.0/24\", or an address")
 		}
 		if !args[1].IsKnown() {
 			return cty.UnknownVal(cty.Bool), nil
@@ -171,11 +174,6 @@ var cidrContainsFunction = function.New(&function.Spec{
 		return cty.BoolVal(inNetwork(network, args[1].AsString())), nil
 	},
 })
-
-func inNetwork(network netip.Prefix, address string) bool {
-	addr, err := netip.ParseAddr(address)
-	return err == nil && network.Contains(addr.Unmap().WithZone(""))
-}
 
 // matchesFunction gives matches(text, pattern) with RE2's syntax; the pattern
 // may match any part of the text.

@@ -57,8 +57,18 @@ func (s *setting) mistake(a *hclsyntax.Attribute, value cty.Value, secret bool, 
 func (s *setting) unreadable(a *hclsyntax.Attribute, name, given string, secret bool, want reflect.Type, err error) Diagnostics {
 	var ds Diagnostics
 	known, ok := textTypes[deref(want)]
+	hostBits, inside := errors.AsType[*hostBitsError](err)
 	switch {
-	case ok && strings.HasPrefix(known.name, "IP") || ok && known.name == "network":
+	case inside && secret:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: the value is not a network", name).
+			WithDetail("The address has bits beyond the prefix length. It comes from a secret and is not shown.")
+	case inside:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %s is an address within a network", name, given).
+			WithDetail("Did you mean the network, \"%s\", or that address alone, \"%s\"?", hostBits.network, hostBits.address)
+	case ok && deref(want) == networkType:
+		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %s is not a network", name, given).
+			WithDetail("Write it as %s = %s. An address alone, such as \"192.0.2.1\", is a network too.", s.name, s.example())
+	case ok && strings.HasPrefix(known.name, "IP"):
 		ds.Errorf(a.NameRange, "config/bad-value", "attribute %q: %s is not %s", name, given, article(known.name)).
 			WithDetail("Write it as %s = %s.", s.name, s.example())
 	case ok:

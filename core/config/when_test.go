@@ -98,6 +98,8 @@ func TestWhen(t *testing.T) {
 		{`cidr_contains("192.0.2.0/24", tx.ip)`, true},
 		{`cidr_contains("198.51.100.0/24", tx.ip)`, false},
 		{`cidr_contains("192.0.2.0/24", tx.helo)`, false},
+		{`cidr_contains("192.0.2.1", "192.0.2.1")`, true},
+		{`cidr_contains("2001:db8::1", "2001:db8::2")`, false},
 		{`matches(tx.helo, "^client\\.")`, true},
 		{`matches(lower(tx.helo), "CLIENT")`, false},
 		{`contains(var.list, tx.listener)`, true},

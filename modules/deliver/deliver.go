@@ -168,7 +168,10 @@ func (d *Deliver) data(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 	for _, r := range mine {
 		r.Delivered = true
 	}
-	return mail.Accept(fmt.Sprintf("stored in %d mailboxes", len(delivery.Recipients))), nil
+	if n := len(delivery.Recipients); n != 1 {
+		return mail.Accept(fmt.Sprintf("stored in %d mailboxes", n)), nil
+	}
+	return mail.Accept("stored in " + delivery.Recipients[0].String()), nil
 }
 
 // add puts the accounts of a recipient into the delivery, and tells whether any

@@ -22,6 +22,14 @@ type Target struct {
 	Mailbox string
 }
 
+// String names the mailbox for people.
+func (t Target) String() string {
+	if t.Mailbox == "" {
+		return inbox + " of " + t.Account
+	}
+	return t.Mailbox + " of " + t.Account
+}
+
 // Delivery is one message for one or several mailboxes.
 type Delivery struct {
 	// Recipients are the mailboxes; the same one twice counts once.

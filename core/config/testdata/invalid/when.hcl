@@ -25,7 +25,7 @@ listener "smtp" {
       when = matches(tx.helo, tx.from) || file(tx.helo) == "" || cidr_contains(tx.ip, tx.ip) || tx.header[tx.helo] == ""
     }
     scan "pattern" {
-      when = matches(tx.helo, "(") || cidr_contains("192.0.2.0", tx.ip)
+      when = matches(tx.helo, "(") || cidr_contains("192.0.2", tx.ip) || cidr_contains("192.0.2.5/24", tx.ip)
     }
     scan "null" {
       when = null
