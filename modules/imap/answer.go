@@ -122,7 +122,8 @@ func (f *fence) answerEnable(r request) error {
 // answerID tells who serves (RFC 2971), but not in which version.
 func (f *fence) answerID(r request) error {
 	args := bytes.TrimSpace(f.text[r.argsStart():])
-	if !bytes.EqualFold(args, []byte("NIL")) && !(bytes.HasPrefix(args, []byte("(")) && bytes.HasSuffix(args, []byte(")"))) {
+	list := bytes.HasPrefix(args, []byte("(")) && bytes.HasSuffix(args, []byte(")"))
+	if !list && !bytes.EqualFold(args, []byte("NIL")) {
 		f.out.status(r.tag, "BAD [CLIENTBUG] ID takes a list or NIL")
 		return nil
 	}

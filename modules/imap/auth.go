@@ -68,7 +68,7 @@ func (s *session) authenticate(c *mail.Credentials) (user string, err error) {
 	l := s.conn.listener
 	tx := mail.NewTransaction(mail.NewID(l.now()), s.conn.session, l.now())
 	tx.Credentials = c
-	ctx, cancel := context.WithTimeout(s.conn.ctx, l.LoginTimeout)
+	ctx, cancel := context.WithTimeout(s.conn.ctx, l.Timeouts.Stage)
 	defer cancel()
 	outcome := l.chains.Run(ctx, mail.StageAuth, tx)
 	now := l.now()
@@ -90,7 +90,7 @@ func (s *session) authenticate(c *mail.Credentials) (user string, err error) {
 // a wrong password and for an unknown user are the chain's one text.
 func (s *session) failedLogin(err error) error {
 	s.failures++
-	if s.failures >= s.conn.listener.MaxAuthFailures {
+	if s.failures >= s.conn.listener.Limits.AuthFailures {
 		s.conn.fence.hangUp("Too many failed logins")
 	}
 	reply := mail.ReplyOf(err)

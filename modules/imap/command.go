@@ -255,7 +255,7 @@ func (f *fence) readLiteral(lit literal) (*refusal, error) {
 // asked has nothing more to send.
 func (f *fence) drop(lit literal) error {
 	for lit.present && !lit.sync {
-		if lit.size > f.limits.message+maxDiscard {
+		if lit.size > f.caps.appendLimit+maxDiscard {
 			f.hangUp("Literal is too large")
 			return errOver
 		}
@@ -284,9 +284,9 @@ const minRate = 1 << 10
 // copyLiteral reads exactly size bytes of the client. Each step has a deadline,
 // and the whole has one by the least speed.
 func (f *fence) copyLiteral(w io.Writer, size int64) error {
-	last := time.Now().Add(f.limits.command + time.Duration(size/minRate)*time.Second)
+	last := time.Now().Add(f.timeouts.Command + time.Duration(size/minRate)*time.Second)
 	for size > 0 {
-		limit := time.Now().Add(f.limits.command)
+		limit := time.Now().Add(f.timeouts.Command)
 		if limit.After(last) {
 			limit = last
 		}
@@ -306,7 +306,7 @@ func (f *fence) copyLiteral(w io.Writer, size int64) error {
 		n, _ := f.in.Discard(len(chunk))
 		size -= int64(n)
 	}
-	return f.net().SetReadDeadline(time.Now().Add(f.limits.command))
+	return f.net().SetReadDeadline(time.Now().Add(f.timeouts.Command))
 }
 
 func unexpectedEOF(err error) error {

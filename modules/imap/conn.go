@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -42,9 +41,7 @@ func newConn(ctx context.Context, l *Listener, raw net.Conn) *conn {
 	}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.log = l.log.With(zap.String(keySession, c.session.ID), zap.String(keyListener, l.name))
-	c.fence = newFence(raw, limits{
-		idle: l.IdleTimeout, command: l.CommandTimeout, message: int64(l.MaxMessageSize),
-	}, l.caps, time.Now().Add(l.LoginTimeout))
+	c.fence = newFence(raw, l.Timeouts, l.caps)
 	return c
 }
 
@@ -101,7 +98,7 @@ func (c *conn) identify() error {
 	remote, local := c.raw.RemoteAddr(), c.raw.LocalAddr()
 	if c.fromProxy(remote) {
 		proxied := proxyproto.NewConn(c.raw, proxyproto.WithPolicy(proxyproto.REQUIRE),
-			proxyproto.SetReadHeaderTimeout(min(c.listener.LoginTimeout, c.listener.CommandTimeout)))
+			proxyproto.SetReadHeaderTimeout(min(c.listener.Timeouts.Login, c.listener.Timeouts.Handshake)))
 		if proxied.ProxyHeader() == nil {
 			return errProxyHeader
 		}
@@ -142,10 +139,15 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 // handshake begins TLS.
 func (c *conn) handshake() bool {
-	secured := tls.Server(c.fence.net(), c.listener.tls)
-	ctx, cancel := context.WithDeadline(c.ctx, c.fence.loginBy)
+	raw, limit := c.fence.net(), c.fence.limit(c.listener.Timeouts.Handshake)
+	ctx, cancel := context.WithDeadline(c.ctx, limit)
 	defer cancel()
-	if err := secured.HandshakeContext(ctx); err != nil {
+	secured := tls.Server(raw, c.listener.tls)
+	err := raw.SetReadDeadline(limit) // in place of that of STARTTLS
+	if err == nil {
+		err = secured.HandshakeContext(ctx)
+	}
+	if err != nil {
 		c.log.Debug("TLS handshake failed", zap.NamedError(keyError, err))
 		return false
 	}
@@ -161,7 +163,7 @@ func (c *conn) connect() bool {
 		return true
 	}
 	tx := mail.NewTransaction(c.session.ID, c.session, c.listener.now())
-	ctx, cancel := context.WithTimeout(c.ctx, c.listener.LoginTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, c.listener.Timeouts.Stage)
 	defer cancel()
 	outcome := c.listener.chains.Run(ctx, mail.StageConnect, tx)
 	if len(tx.Entries) > 0 || outcome.Refused() {

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -175,7 +177,7 @@ func (c *client) closed() {
 	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	if line, err := c.in.ReadString('\n'); err == nil || line != "" {
 		c.t.Fatalf("read %q, want the end of the connection", line)
-	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Fatal("connection stays open")
 	}
 }

@@ -33,14 +33,6 @@ const (
 	maxBlank = 8
 )
 
-// limits bound how long a client may keep the fence waiting, and how much it
-// may send.
-type limits struct {
-	idle    time.Duration // silence between commands, once logged in
-	command time.Duration // for a whole command, and for each step of a message
-	message int64         // bytes of an APPEND
-}
-
 // fence stands between the client and imapserver, which gets to see nothing but
 // whole, well-framed commands of one line: literals have become quoted strings,
 // the message of an APPEND stays behind and is read by the session. So no byte
@@ -53,9 +45,9 @@ type limits struct {
 // answered here. Reading belongs to imapserver's goroutine; writing is safe for
 // concurrent use.
 type fence struct {
-	limits  limits
-	caps    capabilities
-	loginBy time.Time // when a client that has not logged in is cut off
+	timeouts *Timeouts
+	caps     capabilities
+	loginBy  time.Time // when a client that has not logged in is cut off
 
 	in      *bufio.Reader
 	feed    []byte // what imapserver reads next
@@ -80,8 +72,8 @@ type fence struct {
 // complete.
 var errConfused = errors.New("imapserver wants more of a complete command")
 
-func newFence(conn net.Conn, l limits, caps capabilities, loginBy time.Time) *fence {
-	f := &fence{limits: l, caps: caps, loginBy: loginBy, conn: conn, closed: make(chan struct{})}
+func newFence(conn net.Conn, t *Timeouts, caps capabilities) *fence {
+	f := &fence{timeouts: t, caps: caps, loginBy: time.Now().Add(t.Login), conn: conn, closed: make(chan struct{})}
 	f.out.fence = f
 	f.out.lineStart = true
 	f.in = bufio.NewReaderSize(source{f}, 4096)
@@ -216,7 +208,7 @@ func (f *fence) await() error {
 	if err := f.endWait(err); err != nil {
 		return err
 	}
-	return f.net().SetReadDeadline(f.limit(f.limits.command))
+	return f.net().SetReadDeadline(f.limit(f.timeouts.Command))
 }
 
 // limit gives the deadline for something that may take d.
@@ -235,7 +227,7 @@ func (f *fence) beginWait() error {
 		return errOver
 	}
 	f.waiting = true
-	return f.conn.SetReadDeadline(f.limit(f.limits.idle))
+	return f.conn.SetReadDeadline(f.limit(f.timeouts.Idle))
 }
 
 func (f *fence) endWait(err error) error {

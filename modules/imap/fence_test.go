@@ -32,7 +32,7 @@ func (c *clientBytes) SetWriteDeadline(time.Time) error { return nil }
 // got.
 func fenced(sent string, prepare func(*fence)) (seen, messages []string, got string) {
 	conn := &clientBytes{in: strings.NewReader(sent)}
-	f := newFence(conn, limits{idle: time.Hour, command: time.Minute, message: 1000}, capabilities{mechanisms: []string{"PLAIN"}, appendLimit: 1000}, time.Now().Add(time.Hour))
+	f := newFence(conn, &Timeouts{Login: time.Hour, Idle: time.Hour, Command: time.Minute, Write: time.Minute}, capabilities{mechanisms: []string{"PLAIN"}, appendLimit: 1000})
 	f.secured, f.authed = true, true
 	if prepare != nil {
 		prepare(f)
@@ -301,7 +301,7 @@ func TestFenceDeadlines(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
 				began := time.Now()
-				f := newFence(server, limits{idle: 30 * time.Minute, command: 10 * time.Second, message: 1000}, capabilities{}, began.Add(time.Minute))
+				f := newFence(server, &Timeouts{Login: time.Minute, Idle: 30 * time.Minute, Command: 10 * time.Second, Write: time.Minute}, capabilities{appendLimit: 1000})
 				f.secured, f.authed = true, c.authed
 				ended := make(chan error, 1)
 				go func() {
@@ -334,7 +334,7 @@ func TestFenceSlowMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		began, done := time.Now(), make(chan struct{})
-		f := newFence(server, limits{idle: time.Hour, command: 10 * time.Second, message: 1 << 20}, capabilities{}, began)
+		f := newFence(server, &Timeouts{Idle: time.Hour, Command: 10 * time.Second, Write: time.Minute}, capabilities{appendLimit: 1 << 20})
 		f.secured, f.authed = true, true
 		go func() {
 			_, _ = io.WriteString(client, "a APPEND INBOX {10240+}\r\n")
@@ -369,7 +369,7 @@ func TestFenceSlowMessage(t *testing.T) {
 func TestFenceGathers(t *testing.T) {
 	t.Parallel()
 	conn := &countingConn{clientBytes: clientBytes{in: strings.NewReader("a NOOP\r\nb NOOP\r\n")}}
-	f := newFence(conn, limits{idle: time.Hour, command: time.Minute}, capabilities{}, time.Now())
+	f := newFence(conn, &Timeouts{Idle: time.Hour, Command: time.Minute, Write: time.Minute}, capabilities{})
 	f.authed = true
 	br := bufio.NewReader(f)
 	if _, err := br.ReadString('\n'); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 	"sync"
 
@@ -72,12 +73,9 @@ func (s *session) markSeen(set imap.NumSet, o *imap.FetchOptions) (imap.UIDSet, 
 	}
 	var unseen []mailbox.Number
 	err := s.view.Fetch(s.conn.ctx, set, mailbox.Items{}, func(m *mailbox.Message) error {
-		for _, f := range m.Flags {
-			if f == imap.FlagSeen {
-				return nil
-			}
+		if !slices.Contains(m.Flags, imap.FlagSeen) {
+			unseen = append(unseen, mailbox.Number{SeqNum: m.SeqNum, UID: m.UID})
 		}
-		unseen = append(unseen, mailbox.Number{SeqNum: m.SeqNum, UID: m.UID})
 		return nil
 	})
 	if err != nil || len(unseen) == 0 {

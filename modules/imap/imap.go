@@ -1,17 +1,3 @@
-// Package imap is the IMAP server, listener.imap: IMAP4rev1 (RFC 3501) with the
-// extensions that the capabilities in answer.go name, among them IDLE (RFC
-// 2177), UIDPLUS (RFC 4315), MOVE (RFC 6851), SPECIAL-USE (RFC 6154) and
-// NAMESPACE (RFC 2342).
-//
-// It consists of three layers. The fence frames commands, keeps deadlines and
-// limits, and gathers responses; imapserver (of go-imap) parses the arguments
-// and formats the responses; the session does what the commands say, with the
-// mailbox store. The fence lets imapserver see nothing but what is well formed,
-// and the session knows of imapserver only its writers, so that a protocol layer
-// of our own can take the place of both.
-//
-// Logging in runs the auth stage of the listener's chain; nobody logs in without
-// TLS. Mailboxes belong to modules/mailbox.
 package imap
 
 import (
@@ -29,68 +15,34 @@ import (
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/chain"
-	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/sasl"
 	"github.com/mox-like/mox-like/core/trace"
 	"github.com/mox-like/mox-like/modules/mailbox"
 )
 
-func init() { core.Register(new(Listener)) }
-
 // Listener serves IMAP. Its methods are safe for concurrent use once it is
 // provisioned.
 type Listener struct {
-	// Address is where to listen: "host:port" or "unix:path".
-	Address []string `config:"address,required"`
-	// TLS is when encryption begins: with the connection (implicit), or by
-	// STARTTLS (required and starttls, which mean the same here, since nobody
-	// logs in before). With off there is no TLS, so that nobody can log in.
-	TLS string `config:"tls" default:"implicit" values:"implicit,required,starttls,off"`
-	// MaxConnections is how many clients may be connected at once.
-	MaxConnections int `config:"max_connections" default:"2000" min:"1"`
-	// MaxConnectionsPerNetwork is how many of them may come from one IPv4 address
-	// or one IPv6 network of 64 bits. Mail programs open several at once.
-	MaxConnectionsPerNetwork int `config:"max_connections_per_network" default:"50" min:"1"`
-	// MaxMessageSize is the size of the largest message that a client may store.
-	MaxMessageSize config.Size `config:"max_message_size" default:"50MB" min:"64KB" max:"4GB"`
-	// IdleTimeout is how long a client that has logged in may be silent. RFC 9051
-	// asks for 30 minutes at least.
-	IdleTimeout time.Duration `config:"idle_timeout" default:"30m" min:"30m" max:"24h"`
-	// CommandTimeout is how long a client may take to send a command, or to read
-	// or send the next piece of a message.
-	CommandTimeout time.Duration `config:"command_timeout" default:"1m" min:"1s" max:"30m"`
-	// LoginTimeout is how long a client may take to log in.
-	LoginTimeout time.Duration `config:"login_timeout" default:"1m" min:"1s" max:"30m"`
-	// MaxAuthFailures is how many logins may fail before the client is cut off.
-	MaxAuthFailures int `config:"max_auth_failures" default:"3" min:"1" max:"100"`
-	// ProxyProtocol names the proxies that tell who the client is.
-	ProxyProtocol *ProxyProtocol `config:"proxy_protocol,block"`
+	Settings
 
-	name      string
-	log       *zap.Logger
-	now       func() time.Time
-	spoolDir  string
-	chains    *chain.Set
-	traces    *trace.Log
-	tls       *tls.Config
-	mailboxes mailboxes
-	scram     scramKeys // nil where SCRAM is not offered
-	caps      capabilities
+	name        string
+	log         *zap.Logger
+	now         func() time.Time
+	spoolDir    string
+	chains      *chain.Set
+	traces      *trace.Log
+	tls         *tls.Config
+	mailboxes   mailboxes
+	scram       scramKeys // nil where SCRAM is not offered
+	caps        capabilities
+	connections *connections.Counter
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	networks map[netip.Prefix]int
-	draining bool
+	conns    map[*conn]struct{} // guarded by mu
+	draining bool               // guarded by mu
 	running  sync.WaitGroup
-}
-
-// ProxyProtocol is about proxies in front of the server that speak the PROXY
-// protocol, version 1 or 2.
-type ProxyProtocol struct {
-	// From are the networks of the proxies. A connection from there must begin
-	// with the PROXY header, one from elsewhere has none.
-	From []netip.Prefix `config:"from,required"`
 }
 
 // mailboxes opens the mailboxes of an account.
@@ -101,15 +53,6 @@ type mailboxes interface {
 // scramKeys gives what SCRAM needs of an account.
 type scramKeys interface {
 	ScramKeys(ctx context.Context, username string) (mail.ScramKeys, error)
-}
-
-// Module describes the listener.
-func (*Listener) Module() core.Info {
-	return core.Info{
-		ID:     "listener.imap",
-		Stages: mail.AtConnect | mail.AtAuth,
-		New:    func() core.Module { return new(Listener) },
-	}
 }
 
 // Provision takes the services.
@@ -127,7 +70,14 @@ func (l *Listener) Provision(c *core.Context) error {
 	l.caps = capabilities{
 		mechanisms: sasl.Mechanisms(l.scram != nil), startTLS: l.startTLS(), appendLimit: int64(l.MaxMessageSize),
 	}
-	l.conns, l.networks = make(map[*conn]struct{}), make(map[netip.Prefix]int)
+	shared, err := core.Shared(c, "imap.connections."+l.name, connections.New)
+	if err != nil {
+		return err
+	}
+	l.connections = shared
+	l.conns = make(map[*conn]struct{})
+	withDefaults(&l.Limits)
+	withDefaults(&l.Timeouts)
 	return nil
 }
 
@@ -154,8 +104,8 @@ func (l *Listener) Validate() core.Problems {
 			ps.Warnf("address", "clients expect STARTTLS on port 143; use tls = \"starttls\" there, or port 993")
 		}
 	}
-	if l.MaxConnectionsPerNetwork > l.MaxConnections {
-		ps.Errorf("max_connections_per_network", "is %d, more than max_connections (%d)", l.MaxConnectionsPerNetwork, l.MaxConnections)
+	if l.Limits.ConnectionsPerNetwork > l.Limits.Connections {
+		ps.Warnf("limits.connections_per_network", "connections_per_network = %d has no effect, since connections = %d is less", l.Limits.ConnectionsPerNetwork, l.Limits.Connections)
 	}
 	if l.ProxyProtocol != nil && len(l.ProxyProtocol.From) == 0 {
 		ps.Errorf("proxy_protocol.from", "no proxy is listed; list their networks or remove the block")
@@ -190,16 +140,25 @@ func (l *Listener) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// errFull is logged when there is no room for a connection, or the server stops.
-var errFull = errors.New("max_connections is reached, or the listener drains")
+var (
+	errFull     = errors.New("limits.connections is reached")
+	errDraining = errors.New("the listener drains")
+)
 
 // begin gives a connection a goroutine of its own, if there is room.
 func (l *Listener) begin(ctx context.Context, raw net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.draining || len(l.conns) >= l.MaxConnections {
+	var refused error
+	switch {
+	case l.draining:
+		refused = errDraining
+	case !l.connections.Enter(l.Limits.Connections):
+		refused = errFull
+	}
+	if refused != nil {
 		l.log.Debug("connection refused", zap.String(keyListener, l.name), zap.Stringer(keyRemoteIP, addrPort(raw.RemoteAddr()).Addr()),
-			zap.NamedError(keyError, errFull))
+			zap.NamedError(keyError, refused))
 		_ = raw.Close()
 		return
 	}
@@ -211,33 +170,27 @@ func (l *Listener) begin(ctx context.Context, raw net.Conn) {
 	})
 }
 
+// end forgets a connection that has ended.
 func (l *Listener) end(c *conn) {
+	l.connections.Leave()
+	if c.network.IsValid() {
+		l.connections.LeaveNetwork(c.network)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, c)
-	if c.network.IsValid() {
-		if l.networks[c.network]--; l.networks[c.network] == 0 {
-			delete(l.networks, c.network)
-		}
-	}
 }
 
-// admit counts a connection for its network, unless that has too many already.
+// admit counts a connection for its client's network, unless that has too many
+// already. A unix socket without the PROXY protocol has none.
 func (l *Listener) admit(c *conn, ip netip.Addr) bool {
-	if !ip.IsValid() {
-		return true // a unix socket without PROXY protocol
+	network := connections.NetworkOf(ip)
+	if !network.IsValid() {
+		return true
 	}
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	network := netip.PrefixFrom(ip.WithZone(""), bits).Masked()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.networks[network] >= l.MaxConnectionsPerNetwork {
+	if !l.connections.EnterNetwork(network, l.Limits.ConnectionsPerNetwork) {
 		return false
 	}
-	l.networks[network]++
 	c.network = network
 	return true
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
@@ -35,7 +34,7 @@ func TestFail(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFence(&clientBytes{in: strings.NewReader("")}, limits{}, capabilities{}, time.Now())
+			f := newFence(&clientBytes{in: strings.NewReader("")}, new(Timeouts), capabilities{})
 			s := &session{conn: &conn{fence: f, log: zap.NewNop(), session: new(mail.Session), ctx: context.Background()}}
 			if got := s.fail("CREATE", c.err); got == nil || got.Error() != c.want {
 				t.Errorf("fail gives %v, want %s", got, c.want)

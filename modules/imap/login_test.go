@@ -90,7 +90,7 @@ func connect(t testing.TB, s *core.Server) *client {
 // few. Each is in the trace.
 func TestLoginRefused(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "max_auth_failures = 4")
+	s := serve(t, "limits { auth_failures = 4 }")
 	account(t, s, "alice")
 	c := connect(t, s)
 	c.run(`

@@ -35,7 +35,7 @@ func (s *session) Append(name string, _ imap.LiteralReader, o *imap.AppendOption
 		return nil, s.tryCreate(err)
 	}
 	spool := mail.NewSpool(s.conn.listener.spoolDir, spoolMemory)
-	defer spool.Close()
+	defer func() { _ = spool.Close() }()
 	message, err := s.receive(spool)
 	if err != nil {
 		return nil, err

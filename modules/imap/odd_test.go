@@ -47,7 +47,7 @@ func TestOddMessages(t *testing.T) {
 		"Subject: " + strings.Repeat("z", 5000) + "\r\n\r\nbody",
 	}
 	c := imapclient.New(connect(t, s).conn, nil)
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() }) // it may be closed already
 	if err := c.Login(user, password).Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestAttacks(t *testing.T) {
 	})
 	t.Run("a client that does not read", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "command_timeout = \"1s\"\nmax_connections = 1\nmax_connections_per_network = 1")
+		s := serve(t, "timeouts { write = \"1s\" }\nlimits {\nconnections = 1\nconnections_per_network = 1\n}")
 		user := account(t, s, "bob")
 		c := login(t, s, user)
 		body := "Subject: Big\r\n\r\n" + strings.Repeat("0123456789abcdef", 60000)

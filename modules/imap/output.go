@@ -214,7 +214,7 @@ func (o *output) send() error {
 	for rest := *o.buffer; len(rest) > 0 && err == nil; {
 		step := rest[:min(len(rest), writeStep)]
 		rest = rest[len(step):]
-		if err = conn.SetWriteDeadline(time.Now().Add(o.fence.limits.command)); err == nil {
+		if err = conn.SetWriteDeadline(time.Now().Add(o.fence.timeouts.Write)); err == nil {
 			_, err = conn.Write(step)
 		}
 	}

@@ -124,7 +124,7 @@ func TestAccountRemoved(t *testing.T) {
 // TestLimits: too many connections of one network.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "max_connections = 3\nmax_connections_per_network = 2")
+	s := serve(t, "limits {\nconnections = 3\nconnections_per_network = 2\n}")
 	first, second := connect(t, s), connect(t, s)
 	first.line()
 	second.line()
@@ -145,6 +145,37 @@ func TestLimits(t *testing.T) {
 			break
 		}
 	}
+}
+
+// TestReload: sessions of the old configuration still count under the new one.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	for _, limits := range []string{"connections = 1\nconnections_per_network = 1", "connections_per_network = 1"} {
+		s := serve(t, "limits {\n"+limits+"\n}")
+		c := login(t, s, account(t, s, "alice"))
+		c.send("b NOOP\r\nc NO")
+		c.run("<- b OK NOOP completed")
+		if ds, _, err := s.Reload(t.Context()); err != nil {
+			t.Fatalf("reload: %v %v", err, ds.Err())
+		}
+		dial(t, coretest.Address(t, s, "imaps")).closed()
+		c.run("-> OP\n<- c OK NOOP completed\n<* * BYE")
+		c.closed()
+		for !dial(t, coretest.Address(t, s, "imaps")).tryTLS() {
+		}
+	}
+}
+
+// TestHandshakeTimeout: who does not begin TLS is cut off long before a login
+// would be too late.
+func TestHandshakeTimeout(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "tls = \"starttls\"\ntimeouts { handshake = \"1s\" }")
+	begun := dial(t, coretest.Address(t, s, "imaps"))
+	begun.run("<* * OK\n-> a STARTTLS\n<* a OK")
+	implicit := serve(t, "timeouts { handshake = \"1s\" }")
+	dial(t, coretest.Address(t, implicit, "imaps")).closed()
+	begun.closed()
 }
 
 // TestDrain: idle clients get a BYE when the server stops, in IDLE too.
@@ -226,7 +257,7 @@ func TestClient(t *testing.T) {
 	user := account(t, s, "alice")
 	raw := connect(t, s)
 	c := imapclient.New(raw.conn, nil)
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() }) // it may be closed already
 	steps := []struct {
 		name string
 		do   func() error

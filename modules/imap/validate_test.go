@@ -3,10 +3,49 @@ package imap_test
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/coretest"
+	"github.com/mox-like/mox-like/modules/imap"
 	_ "github.com/mox-like/mox-like/modules/password"
 )
+
+// TestDefaults: what the file leaves out has its defaults, with and without the
+// block around it.
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	limits := imap.Limits{Connections: 2000, ConnectionsPerNetwork: 50, AuthFailures: 3}
+	timeouts := imap.Timeouts{
+		Login: time.Minute, Idle: 30 * time.Minute, Command: time.Minute,
+		Write: time.Minute, Handshake: 30 * time.Second, Stage: time.Minute,
+	}
+	fewer, longer := limits, timeouts
+	fewer.Connections, longer.Idle = 60, time.Hour
+	for _, c := range []struct {
+		name, blocks string
+		limits       imap.Limits
+		timeouts     imap.Timeouts
+	}{
+		{"no blocks", "", limits, timeouts},
+		{"empty blocks", "limits {}\ntimeouts {}", limits, timeouts},
+		{"one setting", "limits { connections = 60 }\ntimeouts { idle = \"1h\" }", fewer, longer},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			source := "listener \"imap\" \"imaps\" {\naddress = \"127.0.0.1:0\"\ntls = \"off\"\n" + c.blocks + "\n}\n"
+			l := coretest.Load[*imap.Listener](t, coretest.New(t, coretest.Options{}), "listener.imap", source)
+			if diff := cmp.Diff(c.limits, *l.Limits); diff != "" {
+				t.Errorf("limits (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.timeouts, *l.Timeouts); diff != "" {
+				t.Errorf("timeouts (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
@@ -16,25 +55,32 @@ func TestValidate(t *testing.T) {
 	}{
 		{"defaults", `address = ["[::]:993"]`, `tls "self_signed" {}`, ""},
 		{"all settings", `
-			address                     = ["[::]:143", "unix:imap.sock"]
-			tls                         = "required"
-			max_connections             = 10
-			max_connections_per_network = 5
-			max_message_size            = "10MB"
-			idle_timeout                = "1h"
-			command_timeout             = "30s"
-			login_timeout               = "2m"
-			max_auth_failures           = 5
+			address          = ["[::]:143", "unix:imap.sock"]
+			tls              = "required"
+			max_message_size = "10MB"
+			limits {
+			  connections             = 10
+			  connections_per_network = 5
+			  auth_failures           = 5
+			}
+			timeouts {
+			  login     = "2m"
+			  idle      = "1h"
+			  command   = "30s"
+			  write     = "30s"
+			  handshake = "10s"
+			  stage     = "30s"
+			}
 			proxy_protocol {
-			  from = ["192.0.2.1/32", "2001:db8::/32"]
+			  from = ["192.0.2.1", "2001:db8::/32"]
 			}`, `tls "self_signed" {}`, ""},
 		{"no certificate", `address = ["[::]:993"]`, "", `tls = "implicit" needs a certificate`},
 		{"no TLS", "address = [\"[::]:143\"]\ntls = \"off\"", "", "nobody can log in here"},
 		{"implicit on 143", `address = ["[::]:143"]`, `tls "self_signed" {}`, "clients expect STARTTLS on port 143"},
 		{"starttls on 993", "address = [\"[::]:993\"]\ntls = \"starttls\"", `tls "self_signed" {}`, "clients expect TLS from the first byte on port 993"},
-		{"limits", "address = [\"[::]:993\"]\nmax_connections = 5\nmax_connections_per_network = 6", `tls "self_signed" {}`, "is 6, more than max_connections (5)"},
+		{"limits", "address = [\"[::]:993\"]\nlimits { connections = 5 }", `tls "self_signed" {}`, "connections_per_network = 50 has no effect, since connections = 5 is less"},
 		{"no proxies", "address = [\"[::]:993\"]\nproxy_protocol {\n  from = []\n}", `tls "self_signed" {}`, "no proxy is listed"},
-		{"short idle", "address = [\"[::]:993\"]\nidle_timeout = \"5m\"", `tls "self_signed" {}`, "30m"},
+		{"short idle", "address = [\"[::]:993\"]\ntimeouts { idle = \"5m\" }", `tls "self_signed" {}`, "30m"},
 		{"no address", "address = []", `tls "self_signed" {}`, "a listener needs an address"},
 	}
 	for _, c := range cases {

@@ -243,7 +243,7 @@ func TestInvalid(t *testing.T) {
 		"no rate":       "key = \"ip\"\nlimit = \"1\"",
 		"prefix":        "key = \"ip\"\nlimit = \"1/1h\"\nipv4_prefix = 33",
 		"few keys":      "key = \"ip\"\nlimit = \"1/1h\"\nmax_keys = 10",
-		"except":        "key = \"ip\"\nlimit = \"1/1h\"\nexcept = [\"192.0.2.1\"]",
+		"except":        "key = \"ip\"\nlimit = \"1/1h\"\nexcept = [\"192.0.2.5/24\"]",
 		"empty key":     "key = []\nlimit = \"1/1h\"",
 		"unknown field": "key = \"ip\"\nlimit = \"1/1h\"\nburst = 1",
 	} {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
@@ -194,7 +195,7 @@ func newListener(t testing.TB, o options) *kit {
 	}
 	l.chains = chain.NewSet(chain.New(steps, chain.Options{Logger: zap.NewNop()}), domains)
 	l.traces, l.scram, l.spoolDir = k.traces, o.scram, t.TempDir()
-	l.connections, _ = newConnections()
+	l.connections, _ = connections.New()
 	if !o.storeless {
 		l.store = openStore(t, o.broken)
 	}

@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -109,41 +108,5 @@ func TestConnections(t *testing.T) {
 			k.drained(t)
 			k.dialog(t, first+hello)
 		})
-	}
-}
-
-func TestNetworkOf(t *testing.T) {
-	t.Parallel()
-	for ip, want := range map[string]string{
-		"192.0.2.1":            "192.0.2.1/32",
-		"::ffff:192.0.2.1":     "192.0.2.1/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
-	} {
-		if got := networkOf(netip.MustParseAddr(ip)).String(); got != want {
-			t.Errorf("network of %s is %s, want %s", ip, got, want)
-		}
-	}
-	if got := networkOf(netip.Addr{}); got.IsValid() {
-		t.Errorf("network of no address is %s", got)
-	}
-}
-
-// TestCounters pins that networks that have left take no memory.
-func TestCounters(t *testing.T) {
-	t.Parallel()
-	c, err := newConnections()
-	if err != nil {
-		t.Fatal(err)
-	}
-	network := netip.MustParsePrefix("192.0.2.1/32")
-	for n, want := range []bool{true, true, false} {
-		if got := c.enterNetwork(network, 2); got != want {
-			t.Errorf("connection %d enters: %v", n+1, got)
-		}
-	}
-	c.leaveNetwork(network)
-	c.leaveNetwork(network)
-	if len(c.networks) != 0 {
-		t.Errorf("%d networks are left", len(c.networks))
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
@@ -36,7 +37,7 @@ type Listener struct {
 	store       *store.Store
 	scram       scramKeys
 	tls         *tls.Config
-	connections *connections
+	connections *connections.Counter
 	spoolDir    string
 
 	mu       sync.Mutex
@@ -76,7 +77,7 @@ func (l *Listener) Provision(c *core.Context) error {
 	if keys, err := core.Service[scramKeys](c); err == nil {
 		l.scram = keys // without it, SCRAM is not offered
 	}
-	shared, err := core.Shared(c, "smtp.connections."+l.name, newConnections)
+	shared, err := core.Shared(c, "smtp.connections."+l.name, connections.New)
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (l *Listener) Serve(ctx context.Context, socket net.Listener) error {
 		if err != nil {
 			return fmt.Errorf("accept connection: %w", err)
 		}
-		if !l.connections.enter(l.Limits.Connections) {
+		if !l.connections.Enter(l.Limits.Connections) {
 			l.full(conn)
 			continue
 		}
@@ -225,9 +226,9 @@ func (l *Listener) begin(ctx context.Context, conn net.Conn) {
 
 // over forgets a session that has ended.
 func (l *Listener) over(s *session) {
-	l.connections.leave()
+	l.connections.Leave()
 	if s.network.IsValid() {
-		l.connections.leaveNetwork(s.network)
+		l.connections.LeaveNetwork(s.network)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/pires/go-proxyproto"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -43,11 +44,11 @@ func (s *session) open() bool {
 // one too many is told so.
 func (s *session) enterNetwork() bool {
 	l := s.listener
-	network := networkOf(s.mail.RemoteAddr.Addr())
+	network := connections.NetworkOf(s.mail.RemoteAddr.Addr())
 	if !network.IsValid() || s.proxied() && s.mail.RemoteAddr == addrPort(s.wire.raw.RemoteAddr()) {
 		return true
 	}
-	if l.connections.enterNetwork(network, l.Limits.ConnectionsPerNetwork) {
+	if l.connections.EnterNetwork(network, l.Limits.ConnectionsPerNetwork) {
 		s.network = network
 		return true
 	}
@@ -57,6 +58,7 @@ func (s *session) enterNetwork() bool {
 	} else {
 		s.end(reply, reason)
 	}
+	s.upset = false // lingering, it would take the room of others after all
 	return false
 }
 

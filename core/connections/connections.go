@@ -1,0 +1,76 @@
+// Package connections counts who is connected to a listener, in all and by
+// network, so that neither one client nor many at once can take every place.
+package connections
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// Counter counts the connections of one listener. It outlives a reload, so that the
+// sessions of the old configuration still count. It is safe for concurrent use.
+type Counter struct {
+	mu       sync.Mutex
+	total    int                  // guarded by mu
+	networks map[netip.Prefix]int // guarded by mu
+}
+
+// New makes a counter, for core.Shared.
+func New() (*Counter, error) {
+	return &Counter{networks: make(map[netip.Prefix]int)}, nil
+}
+
+// Close implements io.Closer for core.Shared.
+func (*Counter) Close() error { return nil }
+
+// Enter counts a connection, unless there are limit of them.
+func (c *Counter) Enter(limit int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.total >= limit {
+		return false
+	}
+	c.total++
+	return true
+}
+
+// Leave undoes Enter.
+func (c *Counter) Leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+}
+
+// EnterNetwork counts a connection of a network, unless it has limit of them.
+func (c *Counter) EnterNetwork(network netip.Prefix, limit int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.networks[network] >= limit {
+		return false
+	}
+	c.networks[network]++
+	return true
+}
+
+// LeaveNetwork undoes EnterNetwork.
+func (c *Counter) LeaveNetwork(network netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.networks[network]--; c.networks[network] == 0 {
+		delete(c.networks, network)
+	}
+}
+
+// NetworkOf gives what counts as one client: an IPv4 address, or the /64 that an
+// IPv6 host can choose its addresses from. It is invalid for other sockets.
+func NetworkOf(ip netip.Addr) netip.Prefix {
+	bits := 64
+	if ip = ip.Unmap(); ip.Is4() {
+		bits = 32
+	}
+	network, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return network
+}
