@@ -2,7 +2,7 @@
 # Debian packages that are missing (as root, or by sudo).
 
 GO       ?= go
-PACKAGES  = clamav-daemon curl isync libauthen-sasl-perl libnet-ssleay-perl swaks
+PACKAGES  = ca-certificates clamav-daemon curl e2fsprogs gcc isync libauthen-sasl-perl libc6-dev libnet-ssleay-perl mount swaks
 GOLANGCI  = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: build test deps vet lint unit example generate bench

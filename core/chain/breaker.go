@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -46,7 +47,7 @@ func NewBreaker(name string, log *zap.Logger) *Breaker {
 		IsExcluded:  isClientGone,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= restAfter },
 		OnStateChange: func(name string, from, to gobreaker.State) {
-			log.Warn("circuit breaker changed", zap.String("handler", name), zap.Stringer("from", from), zap.Stringer("to", to))
+			log.Warn("circuit breaker changed", zap.String(logkey.Handler, name), zap.Stringer("from", from), zap.Stringer("to", to))
 		},
 	})}
 }

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -223,7 +224,7 @@ func (c *Chain) finish(outcome *mail.Outcome, tx *mail.Transaction) {
 	case mail.StageData:
 		for _, r := range tx.Envelope.Recipients {
 			if !r.Delivered && !tx.Discarded() {
-				c.log.Error("target left a recipient undelivered", zap.String("msg_id", tx.ID), zap.Stringer("recipient", r.Address))
+				c.log.Error("target left a recipient undelivered", zap.String(logkey.Message, tx.ID), zap.Stringer(logkey.Recipient, r.Address))
 				outcome.Verdict = mail.Defer(replyFor(mail.StageData, mail.ActionDefer), "not delivered to every recipient")
 				return
 			}
@@ -249,7 +250,7 @@ func (c *Chain) tell(ctx context.Context, s *Step, tx *mail.Transaction, outcome
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			c.log.Error("observer panicked", zap.String("handler", s.Name), zap.Any("error", r), zap.ByteString("stack", debug.Stack()))
+			c.log.Error("observer panicked", zap.String(logkey.Handler, s.Name), zap.Any(logkey.Error, r), zap.ByteString(logkey.Stack, debug.Stack()))
 		}
 	}()
 	o.Observe(ctx, tx, outcome)
@@ -322,8 +323,8 @@ func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Ve
 func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (verdict mail.Verdict, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.log.Error("handler panicked", zap.String("handler", s.Name), zap.String("msg_id", tx.ID),
-				zap.Any("error", r), zap.ByteString("stack", debug.Stack()))
+			c.log.Error("handler panicked", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
+				zap.Any(logkey.Error, r), zap.ByteString(logkey.Stack, debug.Stack()))
 			verdict, err = mail.Verdict{}, fmt.Errorf("handler panicked: %v", r)
 		}
 	}()
@@ -336,8 +337,8 @@ func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (ver
 // failed applies on_error. Targets never fail open: an error of theirs means
 // that the message is not stored, whatever the file says.
 func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err error) mail.Verdict {
-	c.log.Warn("handler gave no verdict", zap.String("handler", s.Name), zap.String("msg_id", tx.ID),
-		zap.Stringer("stage", tx.Stage), zap.String("on_error", PolicyNames[s.OnError]), zap.Duration("duration", took), zap.Error(err))
+	c.log.Warn("handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
+		zap.Stringer(logkey.Stage, tx.Stage), zap.String(logkey.OnError, PolicyNames[s.OnError]), zap.Duration(logkey.Duration, took), zap.Error(err))
 	var verdict mail.Verdict
 	switch {
 	case s.Target:

@@ -9,6 +9,7 @@ import (
 	gosasl "github.com/emersion/go-sasl"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/sasl"
 	"github.com/mox-like/mox-like/core/trace"
@@ -74,9 +75,9 @@ func (s *session) authenticate(c *mail.Credentials) (user string, err error) {
 	now := l.now()
 	l.traces.Add(trace.NewRecord(trace.KindLogin, tx, outcome, now))
 	fields := []zap.Field{
-		zap.String(keyMessage, tx.ID),
-		zap.String(keyUser, oneLine(c.Username)), zap.String(keyMechanism, c.Mechanism), zap.String(keyHandler, outcome.Handler),
-		zap.Stringer(keyVerdict, outcome.Action), zap.String(keyReason, outcome.Reason), zap.Duration(keyDuration, now.Sub(tx.Started)),
+		zap.String(logkey.Message, tx.ID),
+		zap.String(logkey.User, oneLine(c.Username)), zap.String(logkey.Mechanism, c.Mechanism), zap.String(logkey.Handler, outcome.Handler),
+		zap.Stringer(logkey.Verdict, outcome.Action), zap.String(logkey.Reason, outcome.Reason), zap.Duration(logkey.Duration, now.Sub(tx.Started)),
 	}
 	if outcome.Refused() {
 		s.conn.log.Info("login refused", fields...)

@@ -15,6 +15,7 @@ import (
 	"github.com/pires/go-proxyproto"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -40,7 +41,7 @@ func newConn(ctx context.Context, l *Listener, raw net.Conn) *conn {
 		ID: mail.NewID(now), Protocol: mail.ProtocolIMAP, Listener: l.name, Started: now,
 	}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
-	c.log = l.log.With(zap.String(keySession, c.session.ID), zap.String(keyListener, l.name))
+	c.log = l.log.With(zap.String(logkey.Session, c.session.ID), zap.String(logkey.Listener, l.name))
 	c.fence = newFence(raw, l.Timeouts, l.caps)
 	return c
 }
@@ -56,17 +57,17 @@ func (c *conn) serve() {
 	defer c.cancel()
 	defer func() {
 		if r := recover(); r != nil {
-			c.log.Error("session panicked", zap.Any(keyError, r), zap.ByteString(keyStack, debug.Stack()))
+			c.log.Error("session panicked", zap.Any(logkey.Error, r), zap.ByteString(logkey.Stack, debug.Stack()))
 		}
 		_ = c.fence.Close()
 	}()
 	if err := c.identify(); err != nil {
-		c.log.Info("connection refused", zap.Stringer(keyRemoteIP, addrPort(c.raw.RemoteAddr()).Addr()), zap.NamedError(keyError, err))
+		c.log.Info("connection refused", zap.Stringer(logkey.RemoteIP, addrPort(c.raw.RemoteAddr()).Addr()), zap.NamedError(logkey.Error, err))
 		return
 	}
-	c.log = c.log.With(zap.String(keyRemoteIP, c.session.RemoteAddr.Addr().String()))
+	c.log = c.log.With(zap.String(logkey.RemoteIP, c.session.RemoteAddr.Addr().String()))
 	if !c.listener.admit(c, c.session.RemoteAddr.Addr()) {
-		c.log.Info("connection refused", zap.NamedError(keyError, errNetworkFull))
+		c.log.Info("connection refused", zap.NamedError(logkey.Error, errNetworkFull))
 		c.refuse("[UNAVAILABLE] Too many connections from your network")
 		return
 	}
@@ -78,7 +79,7 @@ func (c *conn) serve() {
 		c.run()
 	}
 	c.atEnd()
-	c.log.Debug("session ended", zap.String(keyUser, c.session.User), zap.Duration(keyDuration, c.listener.now().Sub(c.session.Started)))
+	c.log.Debug("session ended", zap.String(logkey.User, c.session.User), zap.Duration(logkey.Duration, c.listener.now().Sub(c.session.Started)))
 }
 
 var (
@@ -148,7 +149,7 @@ func (c *conn) handshake() bool {
 		err = secured.HandshakeContext(ctx)
 	}
 	if err != nil {
-		c.log.Debug("TLS handshake failed", zap.NamedError(keyError, err))
+		c.log.Debug("TLS handshake failed", zap.NamedError(logkey.Error, err))
 		return false
 	}
 	state := secured.ConnectionState()
@@ -172,8 +173,8 @@ func (c *conn) connect() bool {
 		}
 	}
 	if outcome.Refused() {
-		c.log.Info("connection refused", zap.String(keyHandler, outcome.Handler), zap.Stringer(keyVerdict, outcome.Action),
-			zap.String(keyReason, outcome.Reason))
+		c.log.Info("connection refused", zap.String(logkey.Handler, outcome.Handler), zap.Stringer(logkey.Verdict, outcome.Action),
+			zap.String(logkey.Reason, outcome.Reason))
 		c.fence.bye("[UNAVAILABLE] " + oneLine(outcome.Reply.Text))
 		return false
 	}
@@ -198,7 +199,7 @@ func (c *conn) run() {
 	})
 	c.fence.out.skipGreeting()
 	if err := server.Serve(&single{conn: c.fence}); err != nil {
-		c.log.Error("session could not begin", zap.NamedError(keyError, err))
+		c.log.Error("session could not begin", zap.NamedError(logkey.Error, err))
 		return
 	}
 	<-c.fence.closed
@@ -242,5 +243,5 @@ func (p printer) Printf(format string, args ...any) {
 	if strings.HasPrefix(format, "panic") {
 		level = zap.ErrorLevel
 	}
-	p.log.Log(level, "imapserver complained", zap.String(keyError, fmt.Sprintf(format, args...)))
+	p.log.Log(level, "imapserver complained", zap.String(logkey.Error, fmt.Sprintf(format, args...)))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/connections"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/sasl"
 	"github.com/mox-like/mox-like/core/trace"
@@ -130,7 +131,7 @@ func (l *Listener) Serve(ctx context.Context, ln net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default:
-			l.log.Warn("accept connection", zap.String(keyListener, l.name), zap.NamedError(keyError, err))
+			l.log.Warn("accept connection", zap.String(logkey.Listener, l.name), zap.NamedError(logkey.Error, err))
 			select {
 			case <-ctx.Done():
 				return nil
@@ -157,8 +158,8 @@ func (l *Listener) begin(ctx context.Context, raw net.Conn) {
 		refused = errFull
 	}
 	if refused != nil {
-		l.log.Debug("connection refused", zap.String(keyListener, l.name), zap.Stringer(keyRemoteIP, addrPort(raw.RemoteAddr()).Addr()),
-			zap.NamedError(keyError, refused))
+		l.log.Debug("connection refused", zap.String(logkey.Listener, l.name), zap.Stringer(logkey.RemoteIP, addrPort(raw.RemoteAddr()).Addr()),
+			zap.NamedError(logkey.Error, refused))
 		_ = raw.Close()
 		return
 	}
@@ -226,7 +227,7 @@ func (l *Listener) Drain(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-time.After(abortGrace):
-		l.log.Error("sessions do not end", zap.String(keyListener, l.name))
+		l.log.Error("sessions do not end", zap.String(logkey.Listener, l.name))
 	}
 	return fmt.Errorf("drain: %d sessions were busy until the end: %w", cut, ctx.Err())
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/modules/mailbox"
 )
@@ -38,14 +39,14 @@ func (s *session) fail(what string, err error) error {
 		s.conn.fence.hangUp("Mailbox or account was removed")
 		return no(imap.ResponseCodeNonExistent, "Mailbox or account was removed")
 	case errors.Is(err, store.ErrFull):
-		s.conn.log.Error("disk is full", zap.String(keyCommand, what), zap.NamedError(keyError, err))
+		s.conn.log.Error("disk is full", zap.String(logkey.Command, what), zap.NamedError(logkey.Error, err))
 		return no(imap.ResponseCodeUnavailable, "The server has no room left, nothing was changed, try again later")
 	case s.conn.fence.out.silent():
 		return err // the client is gone, nobody reads this
 	case s.conn.ctx.Err() != nil:
 		return no(imap.ResponseCodeUnavailable, "Server is shutting down, connect again later")
 	}
-	s.conn.log.Error("command failed", zap.String(keyCommand, what), zap.String(keyUser, s.conn.session.User), zap.NamedError(keyError, err))
+	s.conn.log.Error("command failed", zap.String(logkey.Command, what), zap.String(logkey.User, s.conn.session.User), zap.NamedError(logkey.Error, err))
 	return no(imap.ResponseCodeUnavailable, "The server could not do this, its log says why, try again later")
 }
 

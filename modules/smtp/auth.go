@@ -6,6 +6,7 @@ import (
 	gosasl "github.com/emersion/go-sasl"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/sasl"
 	"github.com/mox-like/mox-like/core/trace"
@@ -84,14 +85,15 @@ func (e *exchange) login(c *mail.Credentials) error {
 	tx := mail.NewTransaction(mail.NewID(now), &s.mail, now)
 	tx.Credentials = c
 	outcome := s.run(mail.StageAuth, tx)
-	text := "login succeeded"
+	text := "login accepted"
 	if outcome.Refused() {
 		text = "login refused"
 	}
 	if ce := s.log.Check(zap.InfoLevel, text); ce != nil {
-		ce.Write(zap.String(keyMessage, tx.ID), zap.String(keyListener, s.mail.Listener), zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()),
-			zap.String(keyUser, c.Username), zap.Stringer(keyVerdict, outcome.Action), zap.Int(keyReplyCode, outcome.Reply.Code),
-			zap.String(keyHandler, outcome.Handler), zap.String(keyReason, outcome.Reason))
+		ce.Write(zap.String(logkey.Message, tx.ID), zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
+			zap.String(logkey.User, c.Username), zap.String(logkey.Mechanism, c.Mechanism), zap.Stringer(logkey.Verdict, outcome.Action),
+			zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, outcome.Reason),
+			zap.Duration(logkey.Duration, s.listener.now().Sub(tx.Started)))
 	}
 	s.listener.traces.Add(trace.NewRecord(trace.KindLogin, tx, outcome, s.listener.now()))
 	if outcome.Refused() {

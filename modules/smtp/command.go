@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -35,7 +36,7 @@ func (s *session) screen(line []byte) []byte {
 	}
 	// What is no command may be a password in the wrong place.
 	if ce := s.log.Check(zap.DebugLevel, "command"); ce != nil {
-		ce.Write(zap.String(keyCommand, name))
+		ce.Write(zap.String(logkey.Command, name))
 	}
 	switch name {
 	case "EHLO", "HELO":

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
@@ -225,7 +226,7 @@ func (s *session) keepDiscarded(outcome mail.Outcome) mail.Outcome {
 		s.told = true
 		return outcome
 	}
-	s.log.Error("cannot keep the trace of a discarded message", zap.String(keyMessage, s.tx.ID), zap.Error(err))
+	s.log.Error("cannot keep the trace of a discarded message", zap.String(logkey.Message, s.tx.ID), zap.Error(err))
 	reply := mail.ReplyOf(err)
 	if errors.Is(err, store.ErrFull) {
 		reply = mail.NewReply(452, 3, 1, "Insufficient system storage, try again later")

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -41,7 +42,7 @@ func (f *front) Read(p []byte) (n int, err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			f.session.log.Error("session panicked", zap.Any(keyError, r), zap.ByteString("stack", debug.Stack()))
+			f.session.log.Error("session panicked", zap.Any(logkey.Error, r), zap.ByteString("stack", debug.Stack()))
 			f.session.end(mail.NewReply(421, 3, 0, "Internal error, closing the connection"), "internal error")
 			n, err = 0, io.EOF
 		}

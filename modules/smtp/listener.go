@@ -17,6 +17,7 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/connections"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
@@ -201,8 +202,8 @@ func (l *Listener) Serve(ctx context.Context, socket net.Listener) error {
 // full turns a client away in the goroutine that accepts. A few bytes always fit
 // into a new connection.
 func (l *Listener) full(conn net.Conn) {
-	l.log.Info("connection refused", zap.String(keyListener, l.name), zap.Stringer(keyRemoteIP, addrPort(conn.RemoteAddr()).Addr()),
-		zap.String(keyReason, "too many connections"))
+	l.log.Info("connection refused", zap.String(logkey.Listener, l.name), zap.Stringer(logkey.RemoteIP, addrPort(conn.RemoteAddr()).Addr()),
+		zap.String(logkey.Reason, "too many connections"))
 	if l.TLS != tlsImplicit && conn.SetWriteDeadline(time.Now().Add(10*time.Millisecond)) == nil {
 		_, _ = conn.Write([]byte("421 4.7.0 Too many connections, try again later\r\n"))
 	}

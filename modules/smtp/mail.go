@@ -4,6 +4,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -75,10 +76,10 @@ func (s *session) closeTransaction() {
 
 // report writes the one line that the log has about a message.
 func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
-	text := "message accepted"
+	text, code := "message accepted", 250
 	switch {
 	case outcome.Refused():
-		text = "message refused"
+		text, code = "message refused", outcome.Reply.Code
 	case tx.Discarded():
 		text = "message discarded"
 	case tx.Quarantined() != "":
@@ -96,9 +97,9 @@ func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
 	if tx.Message != nil {
 		size = tx.Message.Size
 	}
-	ce.Write(zap.String(keyMessage, tx.ID), zap.String(keyListener, s.mail.Listener), zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()),
-		zap.String(keyHelo, s.mail.Helo), zap.String(keyUser, s.mail.User), zap.Stringer(keyReversePath, tx.Envelope.ReversePath),
-		zap.Strings(keyRecipient, recipients), zap.Int64(keySize, size), zap.Stringer(keyVerdict, outcome.Action),
-		zap.Int(keyReplyCode, outcome.Reply.Code), zap.String(keyHandler, outcome.Handler), zap.String(keyReason, outcome.Reason),
-		zap.Duration(keyDuration, s.listener.now().Sub(tx.Started)))
+	ce.Write(zap.String(logkey.Message, tx.ID), zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
+		zap.String(logkey.Helo, s.mail.Helo), zap.String(logkey.User, s.mail.User), zap.Stringer(logkey.ReversePath, tx.Envelope.ReversePath),
+		zap.Strings(logkey.Recipient, recipients), zap.Int64(logkey.Size, size), zap.Stringer(logkey.Verdict, outcome.Action),
+		zap.Int(logkey.ReplyCode, code), zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, outcome.Reason),
+		zap.Duration(logkey.Duration, s.listener.now().Sub(tx.Started)))
 }

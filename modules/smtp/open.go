@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/connections"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -20,7 +21,7 @@ import (
 // kept silent. It says whether the session goes on.
 func (s *session) open() bool {
 	if err := s.readProxyHeader(); err != nil {
-		s.log.Warn("balancer sent no header of the PROXY protocol", zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()), zap.Error(err))
+		s.log.Warn("balancer sent no header of the PROXY protocol", zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()), zap.Error(err))
 		return false
 	}
 	if s.done || !s.enterNetwork() || s.listener.TLS == tlsImplicit && !s.handshake() {

@@ -12,6 +12,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -56,7 +57,7 @@ func (l *Listener) newSession(ctx context.Context, w *wire) *session {
 		RemoteAddr: addrPort(w.raw.RemoteAddr()), LocalAddr: addrPort(w.raw.LocalAddr()), Started: now,
 	}
 	s.whole = mail.NewTransaction(s.mail.ID, &s.mail, now)
-	s.log = l.log.WithLazy(zap.String(keySession, s.mail.ID))
+	s.log = l.log.WithLazy(zap.String(logkey.Session, s.mail.ID))
 	return s
 }
 
@@ -64,7 +65,7 @@ func (l *Listener) newSession(ctx context.Context, w *wire) *session {
 func (s *session) serve() {
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("session panicked", zap.Any(keyError, r), zap.ByteString("stack", debug.Stack()))
+			s.log.Error("session panicked", zap.Any(logkey.Error, r), zap.ByteString("stack", debug.Stack()))
 			s.wire.abort()
 		}
 	}()
@@ -217,7 +218,7 @@ func (s *session) answer(line []byte) {
 	}
 	s.sasl = hasPrefix(line, "334 ")
 	if ce := s.log.Check(zap.DebugLevel, "replied"); ce != nil && !s.sasl {
-		ce.Write(zap.ByteString(keyReply, line[:len(line)-2]))
+		ce.Write(zap.ByteString(logkey.Reply, line[:len(line)-2]))
 	}
 	switch {
 	case hasPrefix(line, "421 "): // a handler's too (RFC 5321 section 3.8)
@@ -245,9 +246,9 @@ func (s *session) run(stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 // a say in it that no message's trace tells.
 func (s *session) record() {
 	if s.ended.Refused() {
-		s.log.Info("session ended", zap.String(keyListener, s.mail.Listener), zap.Stringer(keyRemoteIP, s.mail.RemoteAddr.Addr()),
-			zap.String(keyHelo, s.mail.Helo), zap.Int(keyReplyCode, s.ended.Reply.Code), zap.String(keyHandler, s.ended.Handler),
-			zap.String(keyReason, s.ended.Reason), zap.Duration(keyDuration, s.listener.now().Sub(s.mail.Started)))
+		s.log.Info("session ended", zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
+			zap.String(logkey.Helo, s.mail.Helo), zap.Int(logkey.ReplyCode, s.ended.Reply.Code), zap.String(logkey.Handler, s.ended.Handler),
+			zap.String(logkey.Reason, s.ended.Reason), zap.Duration(logkey.Duration, s.listener.now().Sub(s.mail.Started)))
 	} else if s.told || len(s.whole.Entries) == 0 {
 		return
 	}

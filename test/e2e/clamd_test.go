@@ -153,7 +153,7 @@ func zipped(t *testing.T, content string) []byte {
 func (p *process) try(t *testing.T, listener, wire string) (id, refused string) {
 	t.Helper()
 	s := connect(t, p.address(t, listener))
-	id, err := s.send([]byte(wire), stranger, alice)
+	id, err := s.send([]byte(wire), alice)
 	r, ok := errors.AsType[*refusal](err)
 	if err != nil && !ok {
 		t.Fatalf("send by %s: %v", listener, err)

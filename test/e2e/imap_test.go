@@ -103,11 +103,11 @@ func (r *reader) messages(t *testing.T, mailbox string) []message {
 	return list
 }
 
-// subjects gives the Subject fields of a mailbox, in the order of the UIDs.
-func (r *reader) subjects(t *testing.T, mailbox string) []string {
+// subjects gives the Subject fields of the INBOX, in the order of the UIDs.
+func (r *reader) subjects(t *testing.T) []string {
 	t.Helper()
 	var list []string
-	for _, m := range r.messages(t, mailbox) {
+	for _, m := range r.messages(t, "INBOX") {
 		list = append(list, m.field("Subject"))
 	}
 	return list

@@ -103,7 +103,7 @@ func (l *ledger) acknowledgements() int {
 // post sends a new letter in a session, and notes that it was taken.
 func (l *ledger) post(s *session, size int, to ...string) error {
 	one := l.letter(size, to...)
-	_, err := s.send(one.wire(), stranger, one.recipients()...)
+	_, err := s.send(one.wire(), one.recipients()...)
 	if err == nil {
 		l.acknowledge(one)
 	}

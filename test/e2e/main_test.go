@@ -52,10 +52,12 @@ func build(m *testing.M) (code int, err error) {
 
 // packages name the Debian package of each program that the tests use.
 var packages = map[string]string{
-	"clamd":  "clamav-daemon",
-	"curl":   "curl",
-	"mbsync": "isync",
-	"swaks":  "swaks libnet-ssleay-perl libauthen-sasl-perl",
+	"clamd":     "clamav-daemon",
+	"curl":      "curl",
+	"mbsync":    "isync",
+	"mkfs.ext4": "e2fsprogs",
+	"mount":     "mount",
+	"swaks":     "swaks libnet-ssleay-perl libauthen-sasl-perl",
 }
 
 // program finds a program that the test needs.
@@ -63,7 +65,7 @@ func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		// Daemons are outside of the path of some users.
+		// Some users have these outside of their path.
 		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {

@@ -174,7 +174,7 @@ func TestMbsync(t *testing.T) {
 	s := connect(t, p.address(t, "mx"))
 	for n := range 20 {
 		wire := fmt.Sprintf("From: <%s>\r\nSubject: Letter %d\r\nMessage-ID: <%d@example.org>\r\n\r\nText of %d.\r\n.\r\n", stranger, n, n, n)
-		if _, err := s.send([]byte(wire), stranger, alice); err != nil {
+		if _, err := s.send([]byte(wire), alice); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestMbsync(t *testing.T) {
 	}
 
 	changeThere(t, r)
-	if _, err := s.send([]byte("From: <"+stranger+">\r\nSubject: New\r\n\r\nText.\r\n.\r\n"), stranger, alice); err != nil {
+	if _, err := s.send([]byte("From: <"+stranger+">\r\nSubject: New\r\n\r\nText.\r\n.\r\n"), alice); err != nil {
 		t.Fatal(err)
 	}
 	local.sync(t)

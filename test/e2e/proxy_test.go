@@ -43,7 +43,7 @@ func TestProxyProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatalf("from elsewhere, without a header: %v", err)
 	}
-	id, err := direct.send([]byte("Subject: Direct\r\n\r\n.\r\n"), stranger, alice)
+	id, err := direct.send([]byte("Subject: Direct\r\n\r\n.\r\n"), alice)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func TestReload(t *testing.T) {
 	p := site.serve(t, alice, bob)
 	l := newLedger(t)
 	held := connect(t, p.address(t, "mx")) // in the middle of a message all the time
-	if err := held.open(stranger, alice); err != nil {
+	if err := held.open(alice); err != nil {
 		t.Fatal(err)
 	}
 	stop := p.traffic(t, l)
@@ -169,7 +169,7 @@ func TestReloadRefused(t *testing.T) {
 	if id, reply := p.try(t, "mx", "Subject: Once it is mended\r\n\r\n.\r\n"); id == "" {
 		t.Error(reply)
 	}
-	if got := p.read(t, alice).subjects(t, "INBOX"); got[len(got)-1] != "Once it is mended" {
+	if got := p.read(t, alice).subjects(t); got[len(got)-1] != "Once it is mended" {
 		t.Errorf("alice has %q", got)
 	}
 }
@@ -193,7 +193,7 @@ func TestStopDrains(t *testing.T) {
 	l := newLedger(t)
 	idle, busy := connect(t, p.address(t, "mx")), connect(t, p.address(t, "mx"))
 	idle.want(t, "EHLO client.example.org", "250")
-	if err := busy.open(stranger, alice); err != nil {
+	if err := busy.open(alice); err != nil {
 		t.Fatal(err)
 	}
 	one := l.letter(5000, alice+"/INBOX")

@@ -177,7 +177,7 @@ func (s *site) status(t *testing.T) *control.Status {
 	if err != nil {
 		return nil
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	status, err := client.Status(ctx)
 	if err != nil {
 		return nil
@@ -246,7 +246,7 @@ func (s *site) serve(t *testing.T, accounts ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	for _, address := range accounts {
 		if err := client.AddUser(t.Context(), address, mail.Secret(password)); err != nil {
 			t.Fatalf("add %s: %v", address, err)

@@ -103,32 +103,32 @@ func (s *session) command(line string) (string, error) {
 }
 
 // succeed is command for what must not be refused.
-func (s *session) succeed(line string) (string, error) {
+func (s *session) succeed(line string) error {
 	reply, err := s.command(line)
 	if err == nil && (reply == "" || reply[0] > '3') {
 		err = &refusal{line, reply}
 	}
-	return reply, err
+	return err
 }
 
-// open begins a message, up to the reply to DATA.
-func (s *session) open(from string, to ...string) error {
-	commands := []string{"EHLO client.example.org", "MAIL FROM:<" + from + ">"}
+// open begins a stranger's message, up to the reply to DATA.
+func (s *session) open(to ...string) error {
+	commands := []string{"EHLO client.example.org", "MAIL FROM:<" + stranger + ">"}
 	for _, recipient := range to {
 		commands = append(commands, "RCPT TO:<"+recipient+">")
 	}
 	for _, line := range append(commands, "DATA") {
-		if _, err := s.succeed(line); err != nil {
+		if err := s.succeed(line); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send sends a message as it goes over the wire, with its final dot, and gives
-// the id by which the server keeps it.
-func (s *session) send(wire []byte, from string, to ...string) (string, error) {
-	if err := s.open(from, to...); err != nil {
+// send sends a stranger's message as it goes over the wire, with its final dot,
+// and gives the id by which the server keeps it.
+func (s *session) send(wire []byte, to ...string) (string, error) {
+	if err := s.open(to...); err != nil {
 		return "", err
 	}
 	return s.finish(wire)
@@ -152,8 +152,7 @@ func (s *session) finish(wire []byte) (string, error) {
 
 // quit ends the session in order.
 func (s *session) quit() error {
-	_, err := s.succeed("QUIT")
-	return errors.Join(err, s.conn.Close())
+	return errors.Join(s.succeed("QUIT"), s.conn.Close())
 }
 
 // connect is dial for a test's own goroutine.
