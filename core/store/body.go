@@ -55,6 +55,7 @@ func (s *Store) PrepareBody(head []byte, body io.Reader, size int64) (*Body, err
 	if size > s.bodyLimit {
 		name, err := s.files.create(head, body, size)
 		if err != nil {
+			s.condemn(err)
 			return nil, fmt.Errorf("prepare body: %w", classify(err))
 		}
 		b.file = name

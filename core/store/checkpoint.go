@@ -31,6 +31,7 @@ const (
 type checkpointer struct {
 	conn  *conn
 	log   *zap.Logger
+	fail  func(error)   // is told each error
 	wake  chan struct{} // of capacity 1, closed at the end
 	state atomic.Int32
 
@@ -40,8 +41,8 @@ type checkpointer struct {
 	next    int // pages at which to begin
 }
 
-func newCheckpointer(c *conn, log *zap.Logger) *checkpointer {
-	return &checkpointer{conn: c, log: log, wake: make(chan struct{}, 1), next: checkpointPages}
+func newCheckpointer(c *conn, log *zap.Logger, fail func(error)) *checkpointer {
+	return &checkpointer{conn: c, log: log, fail: fail, wake: make(chan struct{}, 1), next: checkpointPages}
 }
 
 // run is the goroutine beside the writer. It ends when wake is closed.
@@ -49,6 +50,7 @@ func (c *checkpointer) run() {
 	for range c.wake {
 		if _, _, err := walCheckpoint(c.conn, "PASSIVE"); err != nil {
 			c.log.Error("checkpoint database", zap.Error(err))
+			c.fail(err)
 			c.state.Store(checkpointFailed)
 			continue
 		}
@@ -89,6 +91,7 @@ func (c *checkpointer) finish(writer *conn) {
 		pages, copied, err := walCheckpoint(writer, "PASSIVE")
 		if err != nil {
 			c.log.Error("checkpoint database", zap.Error(err))
+			c.fail(err)
 		}
 		if err != nil || copied < pages {
 			c.next = max(c.pages, pages) + checkpointPages

@@ -31,15 +31,18 @@ type conn struct {
 
 // statement is a prepared statement.
 type statement struct {
-	query string
-	raw   interface {
-		driver.Stmt
-		driver.StmtExecContext
-		driver.StmtQueryContext
-	}
+	query  string
+	raw    rawStatement
 	busy   bool // its rows are open
 	cached bool
 	reads  bool // it cannot change anything
+}
+
+// rawStatement is what the driver's statements can do.
+type rawStatement interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
 }
 
 // connect opens a connection and runs the pragmas.
@@ -164,11 +167,7 @@ func (c *conn) prepareRaw(query string) (*statement, error) {
 	}
 	st := &statement{query: query, reads: isSelect(query)}
 	var ok bool
-	if st.raw, ok = raw.(interface {
-		driver.Stmt
-		driver.StmtExecContext
-		driver.StmtQueryContext
-	}); !ok {
+	if st.raw, ok = raw.(rawStatement); !ok {
 		return nil, errors.Join(fmt.Errorf("statements of driver type %T take no context", raw), raw.Close())
 	}
 	return st, nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -183,43 +183,125 @@ func TestLogStaysShort(t *testing.T) {
 	}
 }
 
-// TestSweep starts with a file that has a row and one that has none.
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	s, err := store.Open(t.Context(), dir, store.Options{BodyLimit: 100})
+// openSwept opens a store at a time and returns it once the bodies are swept.
+func openSwept(t *testing.T, dir string, now time.Time) *store.Store {
+	t.Helper()
+	swept := make(chan struct{})
+	log, _ := observed()
+	log = log.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "swept bodies" {
+			close(swept)
+		}
+		return nil
+	}))
+	s, err := store.Open(t.Context(), dir, store.Options{BodyLimit: 100, Logger: log, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := insert(t, s, largeBody)
-	lost := body(t, s, largeBody) // never inserted nor discarded, as in a crash
+	<-swept
+	return s
+}
+
+func closeStore(t *testing.T, s *store.Store) {
+	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSweep starts with a file that has a row and one that has none, which is
+// kept aside for a week.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), time.Now()
+	s := openSwept(t, dir, now)
+	id := insert(t, s, largeBody)
+	lost := body(t, s, largeBody) // never inserted nor discarded, as in a crash
+	closeStore(t, s)
 	if got := bodyFiles(t, dir); len(got) != 2 {
 		t.Fatalf("files %q, want 2", got)
 	}
-	swept := make(chan struct{})
-	log := zap.NewNop().WithOptions(zap.WrapCore(func(zapcore.Core) zapcore.Core {
-		return zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.InfoLevel)
-	}), zap.Hooks(func(zapcore.Entry) error { close(swept); return nil }))
-	s, err = store.Open(t.Context(), dir, store.Options{BodyLimit: 100, Logger: log})
+	for days, want := range []int{1, 1, 1, 1, 1, 1, 1, 0, 0} {
+		s := openSwept(t, dir, now.Add(time.Duration(days)*24*time.Hour+time.Duration(days)*time.Minute))
+		young := body(t, s, largeBody)
+		checkBody(t, s, id, largeBody)
+		aside, err := filepath.Glob(filepath.Join(dir, "bodies", "orphans", "*"))
+		if err != nil || len(aside) != want {
+			t.Errorf("after %d days files %q are aside, %v, want %d", days, aside, err, want)
+		}
+		if got := len(bodyFiles(t, dir)) - len(aside); got != 2 {
+			t.Errorf("after %d days %d files are not aside, want the one with a row and the new one", days, got)
+		}
+		young.Discard()
+		closeStore(t, s)
+	}
+	lost.Discard()
+}
+
+// TestOlderDatabase restores an older database, which does not know the last
+// body, and then the newer one again.
+func TestOlderDatabase(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), time.Now()
+	path := filepath.Join(dir, "mox-like.db")
+	s := openSwept(t, dir, now)
+	first := insert(t, s, largeBody)
+	closeStore(t, s)
+	older := copyOf(t, path)
+	s = openSwept(t, dir, now)
+	second := insert(t, s, largeBody)
+	closeStore(t, s)
+	newer := copyOf(t, path)
+	for _, content := range [][]byte{older, newer} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = openSwept(t, dir, now)
+		checkBody(t, s, first, largeBody)
+		if &content[0] == &newer[0] {
+			checkBody(t, s, second, largeBody)
+		}
+		closeStore(t, s)
+	}
+}
+
+func copyOf(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	young := body(t, s, largeBody)
-	<-swept
-	if err := s.Close(); err != nil {
+	return content
+}
+
+// TestOpenWithoutDatabase leaves the bodies alone, however often it is tried.
+func TestOpenWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mox-like.db")
+	s := openSwept(t, dir, time.Now())
+	insert(t, s, largeBody)
+	closeStore(t, s)
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if got := bodyFiles(t, dir); len(got) != 2 {
-		t.Errorf("files %q, want the one with a row and the new one", got)
+	for range 2 {
+		_, err := store.Open(t.Context(), dir, store.Options{})
+		if err == nil || !strings.Contains(err.Error(), "restore mox-like.db") {
+			t.Errorf("error %v, want one that says what to do", err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	lost.Discard()
-	young.Discard()
-	s, err = store.Open(t.Context(), dir, store.Options{BodyLimit: 100})
+	if got := bodyFiles(t, dir); len(got) != 1 {
+		t.Errorf("files %q, want the one that was there", got)
+	}
+	if err := os.Rename(filepath.Join(dir, "bodies"), filepath.Join(t.TempDir(), "away")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), dir, store.Options{})
 	prepare(t, s, err)
-	checkBody(t, s, id, largeBody)
 }
 
 // TestDiscardRemovesTheFile also checks that the last reference does.

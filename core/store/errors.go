@@ -19,6 +19,10 @@ var (
 	// effect, and works again once there is room: a protocol answers for now
 	// (452 4.3.1).
 	ErrFull = errors.New("no space left for the data directory")
+	// ErrUnsynced is returned when the disk has not taken what was written, and for
+	// all writes after that: the system may have dropped it and say the next time
+	// that all is well. Only a restart reads what is really there.
+	ErrUnsynced = errors.New("the disk did not take what was written; check it, then restart the server")
 	// ErrClosed is returned when the store is closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrNotFound is returned by Row.Scan when the query gave no row, and when a
@@ -40,18 +44,31 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case code == sqlite3.SQLITE_CONSTRAINT_UNIQUE, code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w: %w", ErrExists, err)
+	case code == sqlite3.SQLITE_IOERR_FSYNC, code == sqlite3.SQLITE_IOERR_DIR_FSYNC:
+		return unsynced(err)
 	}
 	return err
 }
+
+// unsynced marks the error of an fsync.
+func unsynced(err error) error { return fmt.Errorf("%w: %w", ErrUnsynced, err) }
 
 // isFull tells whether the system refused to grow a file.
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// resultError is what the driver's errors are.
+type resultError interface {
+	error
+	Code() int
+}
+
+var _ resultError = (*sqlite.Error)(nil)
+
 // resultCode gives SQLite's extended result code, 0 for other errors.
 func resultCode(err error) int {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+	if e, ok := errors.AsType[resultError](err); ok {
 		return e.Code()
 	}
 	return sqlite3.SQLITE_OK

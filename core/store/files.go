@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // files keep the bodies that are too large for the database.
@@ -46,10 +47,14 @@ func (n *namer) next() string { return fmt.Sprintf("%s-%06x", n.run, n.last.Add(
 // ours tells whether a name was given in this run.
 func (n *namer) ours(name string) bool { return strings.HasPrefix(name, n.run+"-") }
 
+// orphanFolder is where files without a row are put aside.
+const orphanFolder = "orphans"
+
 // folderOf is the folder in which a file stands.
 func folderOf(name string) string { return name[max(0, len(name)-2):] }
 
-// diskFiles are in the folder bodies of the data directory.
+// diskFiles are in the folder bodies of the data directory. Those that no row
+// names are put aside into its folder orphans for a while.
 type diskFiles struct {
 	names *namer
 	dir   string
@@ -65,7 +70,7 @@ func newDiskFiles(dir string) *diskFiles {
 func (d *diskFiles) path(name string) string { return filepath.Join(d.dir, folderOf(name), name) }
 
 // create writes the file, then its folder's entry of it. A crash in between
-// leaves a file that no row names, which the next start removes.
+// leaves a file that no row names, which the next start puts aside.
 func (d *diskFiles) create(head []byte, body io.Reader, size int64) (name string, err error) {
 	name = d.names.next()
 	dir := filepath.Join(d.dir, folderOf(name))
@@ -141,6 +146,44 @@ func (d *diskFiles) remove(name string) error {
 		return err
 	}
 	return nil
+}
+
+// asidePath is where a file stands that was put aside.
+func (d *diskFiles) asidePath(name string) string { return filepath.Join(d.dir, orphanFolder, name) }
+
+// putAside moves a file to the orphans; its time is that of the move.
+func (d *diskFiles) putAside(name string, now time.Time) error {
+	if err := d.makeFolder(filepath.Join(d.dir, orphanFolder)); err != nil {
+		return err
+	}
+	if err := os.Chtimes(d.path(name), now, now); err != nil {
+		return err
+	}
+	return os.Rename(d.path(name), d.asidePath(name))
+}
+
+// bringBack moves a file to where its row looks for it.
+func (d *diskFiles) bringBack(name string) error {
+	if err := d.makeFolder(filepath.Dir(d.path(name))); err != nil {
+		return err
+	}
+	return os.Rename(d.asidePath(name), d.path(name))
+}
+
+// any tells whether there is a file.
+func (d *diskFiles) any() (bool, error) {
+	found := false
+	err := filepath.WalkDir(d.dir, func(_ string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && e.Type().IsRegular() {
+			found = true
+			return fs.SkipAll
+		}
+		return err
+	})
+	return found, err
 }
 
 // memoryFiles are those of a store in memory.

@@ -12,7 +12,7 @@ import (
 
 // makeDir creates the data directory for this user alone and makes its entry
 // durable. One that exists keeps its permissions.
-func makeDir(dir string) error {
+func makeDir(dir string, syncDir func(string) error) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil && !info.IsDir():
@@ -24,8 +24,21 @@ func makeDir(dir string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return advise(err)
+	return advise(makeDirs(dir, syncDir))
+}
+
+// makeDirs creates a directory and those above it that are missing, and makes the
+// entry of each durable.
+func makeDirs(dir string, syncDir func(string) error) error {
+	err := os.Mkdir(dir, 0o700)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeDirs(above, syncDir); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil {
+		return err
 	}
 	return syncDir(filepath.Dir(dir))
 }
@@ -45,7 +58,12 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	defer d.Close()
+	err = d.Sync()
+	if err != nil && !isFull(err) {
+		return unsynced(err)
+	}
+	return err
 }
 
 // lockDir takes the lock of a data directory, which holds until the file is

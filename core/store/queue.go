@@ -60,10 +60,11 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // Flush returns when everything that was given to Behind before is committed, so
-// that Read sees it. It does not make it durable.
+// that Read sees it. It does not make it durable. It gives ErrUnsynced when
+// nothing can be written any more.
 func (s *Store) Flush(ctx context.Context) error {
 	if s.queue.lag.Load() == 0 {
-		return nil
+		return s.failed()
 	}
 	return s.queue.submit(ctx, &request{done: make(chan error, 1)})
 }

@@ -28,6 +28,7 @@ import (
 // They are valid inside the function that was given the transaction.
 type Rows struct {
 	conn      *conn
+	tx        *Tx // nil in a Snapshot
 	statement *statement
 	raw       driver.Rows
 	values    []driver.Value
@@ -59,11 +60,21 @@ func (r *Rows) next() error {
 		}
 	}
 	if err := r.raw.Next(r.values); err != nil && !errors.Is(err, io.EOF) {
-		return describe(r.statement.query, err)
+		return r.note(err)
 	} else if err != nil {
 		return io.EOF
 	}
 	return nil
+}
+
+// note describes an error, and tells the transaction of it, which it may have
+// ended.
+func (r *Rows) note(err error) error {
+	err = describe(r.statement.query, err)
+	if r.tx != nil {
+		return r.tx.note(err)
+	}
+	return err
 }
 
 // Scan copies the columns of the row into the variables that dest points to:
@@ -94,7 +105,7 @@ func (r *Rows) Close() error {
 		return nil
 	}
 	r.closed = true
-	err := r.raw.Close()
+	err := r.note(r.raw.Close())
 	r.conn.release(r)
 	return err
 }

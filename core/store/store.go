@@ -13,7 +13,10 @@
 // Message bodies are stored once, however many refer to them: small ones in the
 // database, large ones in files that are durable before the row that names them.
 // A crash at any instant leaves at most files without a row, which the next
-// start removes; a row never lacks its file.
+// start puts aside and a later one removes; a row never lacks its file.
+//
+// A disk that does not take what was written is no passing failure: after such
+// an error nothing is written until a restart, see ErrUnsynced.
 //
 // Each module owns its tables and describes them by Migrations. Times are stored
 // as microseconds since 1970.
@@ -23,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -68,6 +72,7 @@ type Store struct {
 	closing sync.Once
 	closed  error // what Close gave
 
+	failure        atomic.Pointer[error] // why nothing can be written any more
 	groups, writes atomic.Uint64
 }
 
@@ -98,7 +103,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir, syncDir); err != nil {
 		return nil, fmt.Errorf("open data directory %s: %w", dir, err)
 	}
 	lock, err := lockDir(dir)
@@ -129,6 +134,10 @@ const (
 
 func openDisk(ctx context.Context, dir string, o Options) (*Store, error) {
 	path := filepath.Join(dir, "mox-like.db")
+	bodies := newDiskFiles(dir)
+	if err := checkComplete(path, bodies); err != nil {
+		return nil, err
+	}
 	// SQLite would make the file readable by all; the log takes its permissions.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -152,10 +161,9 @@ func openDisk(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, writer.close())
 	}
-	bodies := newDiskFiles(dir)
 	s := newStore(writer, bodies, o)
 	s.dir = dir
-	s.checkpoint = newCheckpointer(keeper, s.log)
+	s.checkpoint = newCheckpointer(keeper, s.log, s.condemn)
 	s.readers = newReaders(func(ctx context.Context) (*conn, error) {
 		return connect(ctx, dsn, busyTimeout, "query_only = ON", readerCache)
 	})
@@ -165,6 +173,19 @@ func openDisk(ctx context.Context, dir string, o Options) (*Store, error) {
 	}
 	s.serving.Go(func() { s.sweep(bodies) })
 	return s, nil
+}
+
+// checkComplete makes sure that no new database takes the place of one that is
+// lost: all its bodies would be without a row.
+func checkComplete(path string, bodies *diskFiles) error {
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	found, err := bodies.any()
+	if err == nil && found {
+		err = errors.New("the database is missing but bodies are there: restore mox-like.db, or move the folder bodies away")
+	}
+	return err
 }
 
 // OpenMemory opens a store of the same semantics whose database and bodies are
@@ -237,6 +258,21 @@ func (s *Store) prepare(ctx context.Context) error {
 		s.lastBody.Store(last)
 		return err
 	})
+}
+
+// condemn ends all writing once the disk has not taken something.
+func (s *Store) condemn(err error) {
+	if errors.Is(err, ErrUnsynced) && s.failure.CompareAndSwap(nil, &err) {
+		s.log.Error("nothing is written any more", zap.Error(err))
+	}
+}
+
+// failed is why nothing can be written any more, nil while it can.
+func (s *Store) failed() error {
+	if err := s.failure.Load(); err != nil {
+		return fmt.Errorf("writing has ended: %w", *err)
+	}
+	return nil
 }
 
 // Dir is the data directory as an absolute path, "" for a store in memory.

@@ -63,7 +63,11 @@ func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
 		return nil, err
 	}
 	rows, err := tx.conn.queryStatement(st, args)
-	return rows, tx.note(err)
+	if err != nil {
+		return nil, tx.note(err)
+	}
+	rows.tx = tx
+	return rows, nil
 }
 
 // QueryRow runs a statement that gives at most one row; its errors come with
@@ -115,9 +119,10 @@ func (tx *Tx) note(err error) error {
 }
 
 // run calls fn and ends the member's part of the transaction: it is released if
-// fn succeeded, undone if not. A panic is an error of this member alone.
+// fn succeeded, undone if not. A panic is an error of this member alone. What fn
+// returns is noted too, in case that it is an error which came another way.
 func (tx *Tx) run(fn func(*Tx) error) error {
-	err := tx.call(fn)
+	err := tx.note(tx.call(fn))
 	tx.ended = true
 	tx.conn.closeRows()
 	switch {

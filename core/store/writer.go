@@ -73,7 +73,10 @@ func (w *writer) runGroup() {
 	for _, r := range w.pending {
 		durable = durable || r.fn != nil && r.done != nil
 	}
-	w.setDurable(durable)
+	if err := w.ready(durable); err != nil {
+		w.refuse(err)
+		return
+	}
 	start := time.Now()
 	for now := start; len(w.group) < maxGroup && now.Sub(start) < maxGroupTime; {
 		if len(w.pending) == 0 && (!durable || !w.refill()) {
@@ -93,33 +96,52 @@ func (w *writer) runGroup() {
 	w.commit()
 }
 
-// setDurable chooses whether commits wait for the disk.
-func (w *writer) setDurable(durable bool) {
-	if durable == w.durable {
-		return
+// ready chooses whether the commit of the next group waits for the disk. After an
+// error none may be written.
+func (w *writer) ready(durable bool) error {
+	if err := w.store.failed(); err != nil || durable == w.durable {
+		return err
 	}
 	level := "PRAGMA synchronous = NORMAL"
 	if durable {
 		level = "PRAGMA synchronous = FULL"
 	}
 	if err := w.conn.script(level); err != nil {
-		w.store.log.Error("choose durability", zap.Error(err))
-		return
+		return fmt.Errorf("choose durability: %w", err)
 	}
 	w.durable = durable
+	return nil
+}
+
+// refuse answers all that wait with the error that the first of them met. The
+// others would meet it as well, each perhaps after seconds.
+func (w *writer) refuse(err error) {
+	for w.refill() {
+		for _, r := range w.pending {
+			if r.taken.CompareAndSwap(false, true) {
+				w.group = append(w.group, member{Tx: new(Tx), done: r.done, err: err})
+			}
+		}
+		clear(w.pending)
+		w.pending = nil
+	}
+	w.answer(err, false)
 }
 
 // runMember runs one function and puts it into the group. The function of a
 // transaction that cannot begin does not run.
 func (w *writer) runMember(r *request) {
 	m := member{Tx: &Tx{store: w.store, conn: w.conn, savepoint: w.dirty}, done: r.done}
+	var refused error
 	if r.fn != nil {
-		if m.err = w.begin(); m.err == nil {
+		if refused = w.begin(); refused == nil {
 			m.err = m.run(r.fn)
 		}
 	}
 	w.group = append(w.group, m)
 	switch {
+	case refused != nil:
+		w.refuse(refused)
 	case m.broken != nil:
 		w.rollback()
 		w.answer(fmt.Errorf("write together with others: %w", m.broken), false)
@@ -170,6 +192,7 @@ func (w *writer) commit() {
 // answer tells the members of the group how they ended. An error is that of the
 // whole group.
 func (w *writer) answer(err error, committing bool) {
+	w.store.condemn(err)
 	held := len(w.remove)
 	for i := range w.group {
 		m := &w.group[i]

@@ -5,14 +5,18 @@
 // Records are written behind: they cost no fsync, and a crash may lose the last
 // second of them. The record of a message that was discarded is all that remains
 // of it, so that AddTx writes it through.
+//
+// Who may connect can make records, so that each is bounded, and so are all
+// together: the oldest go when they are too old or take too much room.
 package trace
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,19 +35,45 @@ var migrations = store.Migrations{Module: "trace", Steps: []string{
 		kind   TEXT NOT NULL,
 		record BLOB NOT NULL
 	)`,
+	// Written through, so that it is kept for longer. (Read without the record,
+	// since a row's 0 and 1 are in its header.)
+	`ALTER TABLE trace ADD COLUMN kept INTEGER NOT NULL DEFAULT 0`,
 }}
 
 // A second record of the same ID stands for the first.
-const insert = `INSERT INTO trace (id, time, kind, record) VALUES (?, ?, ?, ?)
+const insert = `INSERT INTO trace (seq, id, time, kind, record, kept)
+	VALUES (ifnull((SELECT max(seq) FROM trace WHERE seq >= 0), 0) + ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (id) DO UPDATE SET time = excluded.time, kind = excluded.kind, record = excluded.record`
 
-// defaultKeep is how long records stay unless the configuration says otherwise.
-const defaultKeep = 14 * 24 * time.Hour
+// lane is a range of seqs. Each record's seq is that of the one before it plus
+// its own size, so that the first and the last tell how much room all take.
+// (Those of builds that counted by one are taken for small.) Records are added
+// to the lane of the young. When they must leave it early, for want of room,
+// those that were written through move to the end of the lane of the old, where
+// all others are older.
+type lane struct {
+	from, to int64 // without to
+	room     int64 // bytes that its records may take
+}
+
+// rowOverhead is about what a record takes beside its encoding: the ID twice, the
+// other columns, and what SQLite needs.
+const rowOverhead = 128
+
+// How long records stay and how much room they may take, unless the
+// configuration says otherwise.
+const (
+	defaultKeep    = 14 * 24 * time.Hour
+	defaultMaxSize = 1 << 30
+)
 
 // Options configure New.
 type Options struct {
 	// Keep is how long records stay; 0 means 14 days.
 	Keep time.Duration
+	// MaxSize is about how many bytes all records may take; 0 means 1 GiB. A
+	// quarter of it is for old ones that AddTx has written.
+	MaxSize int64
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger takes what no caller can be told; nil means none.
@@ -58,16 +88,27 @@ type Log struct {
 	log   *zap.Logger
 	hub   hub
 
+	young, old lane
+	checkAfter int64         // bytes added after which the room is checked
+	added      atomic.Int64  // bytes since the last check
+	check      chan struct{} // of capacity 1
+
 	removing sync.WaitGroup
 	stop     context.CancelFunc // nil before Start
 }
 
 // New prepares the log's table in a store.
 func New(s *store.Store, o Options) (*Log, error) {
-	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger}
+	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1)}
 	if l.keep <= 0 {
 		l.keep = defaultKeep
 	}
+	if o.MaxSize <= 0 {
+		o.MaxSize = defaultMaxSize
+	}
+	l.old = lane{from: math.MinInt64 / 2, to: 0, room: o.MaxSize / 4}
+	l.young = lane{from: 0, to: math.MaxInt64, room: o.MaxSize - o.MaxSize/4}
+	l.checkAfter = o.MaxSize / 20
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -84,7 +125,7 @@ func New(s *store.Store, o Options) (*Log, error) {
 func (l *Log) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
-	l.removing.Go(func() { l.removeHourly(ctx) })
+	l.removing.Go(func() { l.remove(ctx) })
 }
 
 // Close stops the removal and ends the followers' channels. Records that are
@@ -99,24 +140,40 @@ func (l *Log) Close() error {
 }
 
 // Add shows a record to those who follow and writes it behind. It never waits.
+// What is too long is cut.
 func (l *Log) Add(r *Record) {
+	r = r.clipped()
 	l.hub.publish(r)
 	data := encode(r)
-	l.store.Behind(func(tx *store.Tx) error { return write(tx, r, data) })
+	l.store.Behind(func(tx *store.Tx) error { return l.write(tx, r, data, false) })
 }
 
 // AddTx writes a record through: it is durable when the transaction is. Those
-// who follow see it then.
+// who follow see it then. Records that Add writes do not drive it out.
 func (l *Log) AddTx(tx *store.Tx, r *Record) error {
+	r = r.clipped()
 	tx.AfterCommit(func() { l.hub.publish(r) })
-	return write(tx, r, encode(r))
+	return l.write(tx, r, encode(r), true)
 }
 
-func write(tx *store.Tx, r *Record, data []byte) error {
-	if _, err := tx.Exec(insert, r.ID, r.Time, string(r.Kind), data); err != nil {
+func (l *Log) write(tx *store.Tx, r *Record, data []byte, kept bool) error {
+	size := int64(len(data) + rowOverhead)
+	if _, err := tx.Exec(insert, size, r.ID, r.Time, string(r.Kind), data, kept); err != nil {
 		return fmt.Errorf("write trace %s: %w", r.ID, err)
 	}
+	if l.added.Add(size) >= l.checkAfter {
+		l.added.Store(0)
+		tx.AfterCommit(l.wake) // since the removal does not see it before
+	}
 	return nil
+}
+
+// wake has the room checked.
+func (l *Log) wake() {
+	select {
+	case l.check <- struct{}{}:
+	default:
+	}
 }
 
 // Get finds the record of an ID. It gives store.ErrNotFound if there is none.
@@ -179,41 +236,83 @@ func scan(rows *store.Rows) (*Record, error) {
 const (
 	removeEvery  = time.Hour
 	removeBatch  = 500
+	removeBytes  = 4 << 20
 	betweenBatch = 50 * time.Millisecond
 )
 
-// removeHourly removes old records about every hour, not all servers at the same
-// minute.
-func (l *Log) removeHourly(ctx context.Context) {
+// remove removes old records at the start, then about every hour, not all
+// servers at the same minute, and when many were added.
+func (l *Log) remove(ctx context.Context) {
 	for {
-		wait := removeEvery/2 + rand.N(removeEvery) //nolint:gosec // it only spreads the load
-		for wait > 0 {
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return
+		for _, from := range []*lane{&l.young, &l.old} {
+			for more := true; more; {
+				var err error
+				if more, err = l.removeOld(ctx, from); err != nil && ctx.Err() == nil {
+					l.log.Error("remove old traces", zap.Error(err))
+				}
+				if more && !pause(ctx, betweenBatch, nil) {
+					return
+				}
 			}
-			more, err := l.removeOld(ctx)
-			if err != nil && !errors.Is(err, context.Canceled) {
-				l.log.Error("remove old traces", zap.Error(err))
-			}
-			wait = 0
-			if more {
-				wait = betweenBatch
-			}
+		}
+		if !pause(ctx, removeEvery/2+rand.N(removeEvery), l.check) { //nolint:gosec // it only spreads the load
+			return
 		}
 	}
 }
 
-// removeOld removes one batch of the oldest records and tells whether there are
-// more. It looks at the front only: a record stays as long as an older one that
-// was added before it stays.
-func (l *Log) removeOld(ctx context.Context) (more bool, err error) {
-	limit := l.now().Add(-l.keep)
-	var last int64
-	n := 0
+// pause waits for so long or until woken, and tells whether to go on.
+func pause(ctx context.Context, wait time.Duration, woken <-chan struct{}) bool {
+	select {
+	case <-time.After(wait):
+	case <-woken:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// removeOld removes one batch of the oldest records of a lane and tells whether
+// there are more. It looks at the front only: a record stays as long as an older
+// one that was added before it stays.
+func (l *Log) removeOld(ctx context.Context, from *lane) (more bool, err error) {
+	b, err := l.findOld(ctx, from)
+	if err != nil || b.n == 0 {
+		return false, err
+	}
+	err = l.store.Write(ctx, func(tx *store.Tx) error {
+		for _, seq := range b.moved {
+			_, err := tx.Exec(`UPDATE trace SET seq = ifnull((SELECT max(seq) FROM trace WHERE seq < 0), ?) + length(record) + ?
+				WHERE seq = ?`, l.old.from, rowOverhead, seq)
+			if err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec("DELETE FROM trace WHERE seq >= ? AND seq <= ?", from.from, b.last)
+		return err
+	})
+	return b.more && err == nil, err
+}
+
+// batch are the first records of a lane, which must leave it.
+type batch struct {
+	n     int
+	last  int64   // seq
+	moved []int64 // seqs of those that go to the lane of the old
+	more  bool    // must leave
+}
+
+// findOld finds those that are too old or for which there is no room.
+func (l *Log) findOld(ctx context.Context, from *lane) (b batch, err error) {
+	oldest := l.now().Add(-l.keep)
 	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
-		rows, err := sn.Query("SELECT seq, time FROM trace ORDER BY seq LIMIT ?", removeBatch)
+		var first, newest int64
+		err := sn.QueryRow("SELECT max(seq) FROM trace WHERE seq >= ? AND seq < ?", from.from, from.to).Scan(&newest)
+		if err != nil {
+			return err
+		}
+		rows, err := sn.Query("SELECT seq, time, kept FROM trace WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?",
+			from.from, from.to, removeBatch+1)
 		if err != nil {
 			return err
 		}
@@ -221,23 +320,27 @@ func (l *Log) removeOld(ctx context.Context) (more bool, err error) {
 		for rows.Next() {
 			var seq int64
 			var t time.Time
-			if err := rows.Scan(&seq, &t); err != nil {
+			var kept bool
+			if err := rows.Scan(&seq, &t, &kept); err != nil {
 				return err
 			}
-			if !t.Before(limit) {
+			tooOld := t.Before(oldest)
+			if !tooOld && newest-seq < from.room {
 				break
 			}
-			last = seq
-			n++
+			if b.n == 0 {
+				first = seq
+			}
+			if b.more = b.n == removeBatch || seq-first > removeBytes; b.more {
+				break
+			}
+			if kept && !tooOld && from == &l.young {
+				b.moved = append(b.moved, seq)
+			}
+			b.last = seq
+			b.n++
 		}
 		return rows.Err()
 	})
-	if err != nil || n == 0 {
-		return false, err
-	}
-	err = l.store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec("DELETE FROM trace WHERE seq <= ?", last)
-		return err
-	})
-	return n == removeBatch, err
+	return b, err
 }

@@ -8,10 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -355,6 +359,112 @@ func TestRetention(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestMaxSize floods the log. The oldest records go, and the newest stay; so do
+// those of discarded messages, which are all that is left of them, unless there
+// are too many of these.
+func TestMaxSize(t *testing.T) {
+	t.Parallel()
+	for title, flood := range map[string]struct {
+		through         bool
+		atLeast, atMost int64 // bytes of texts that stay
+		oldest          string
+	}{
+		"messages":           {false, 600 << 10, 850 << 10, "discarded"},
+		"discarded messages": {true, 800 << 10, 1100 << 10, ""},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l, s := newLog(t, trace.Options{MaxSize: 1 << 20, Keep: 100 * 365 * 24 * time.Hour})
+				l.Start()
+				add := func(r *trace.Record, through bool) {
+					if !through {
+						l.Add(r)
+					} else if err := s.Write(t.Context(), func(tx *store.Tx) error { return l.AddTx(tx, r) }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				add(message("ordinary"), false)
+				add(message("discarded"), true)
+				const size, records = 4096, 1000
+				for i := range records {
+					r := &trace.Record{ID: fmt.Sprint(i), Kind: trace.KindMessage, Time: moment}
+					for range size / 256 {
+						r.Recipients = append(r.Recipients, strings.Repeat("r", 256))
+					}
+					add(r, flood.through)
+					if i%100 == 0 {
+						time.Sleep(2 * time.Second) //nolint:forbidigo // the clock is synctest's
+					}
+				}
+				time.Sleep(5 * time.Second) //nolint:forbidigo // the clock is synctest's
+				synctest.Wait()
+				if got := int64(count(t, l)) * size; got < flood.atLeast || got > flood.atMost {
+					t.Errorf("%d KiB stay, want %d to %d", got>>10, flood.atLeast>>10, flood.atMost>>10)
+				}
+				list, err := l.Last(t.Context(), records)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if newest := list[0].ID; newest != fmt.Sprint(records-1) {
+					t.Errorf("newest record is %s", newest)
+				}
+				if oldest := list[len(list)-1].ID; flood.oldest != "" && oldest != flood.oldest {
+					t.Errorf("oldest record is %s, want %s", oldest, flood.oldest)
+				}
+				for i := 1; i < len(list)-1; i++ {
+					if younger, _ := strconv.Atoi(list[i-1].ID); list[i].ID != fmt.Sprint(younger-1) {
+						t.Fatalf("record %s comes after %s", list[i].ID, list[i-1].ID)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestLongRecord stores what a client may have made long.
+func TestLongRecord(t *testing.T) {
+	t.Parallel()
+	l, _ := newLog(t, trace.Options{})
+	long := strings.Repeat("ä", 10_000)
+	r := message("id")
+	r.Helo, r.MessageID = long, "\x80"+strings.Repeat("\x80", 10_000)
+	r.Recipients = slices.Repeat([]string{long}, 1000)
+	r.Entries = nil
+	for i := range 1000 {
+		r.Entries = append(r.Entries, mail.Entry{Stage: mail.StageRcpt, Handler: fmt.Sprint(i), Reason: long, Note: long, Recipient: long})
+	}
+	l.Add(r)
+	got, err := l.Get(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Helo) != len(long) || len(r.Entries[0].Note) != len(long) {
+		t.Error("the caller's record was changed")
+	}
+	for _, text := range []string{got.Helo, got.Recipients[0], got.Entries[0].Note, got.Entries[0].Recipient} {
+		if len(text) > 512 || !utf8.ValidString(text) || !strings.HasSuffix(text, "ä…") {
+			t.Errorf("text of %d bytes, valid %t, ends with %q", len(text), utf8.ValidString(text), text[len(text)-5:])
+		}
+	}
+	if len(got.MessageID) > 512 || len(got.MessageID) < 500 {
+		t.Errorf("text that is not UTF-8 has %d bytes", len(got.MessageID))
+	}
+	var handlers []string
+	for _, e := range got.Entries {
+		handlers = append(handlers, e.Handler)
+	}
+	if len(handlers) != 65 || handlers[0] != "0" || handlers[31] != "31" || handlers[33] != "968" || handlers[64] != "999" {
+		t.Errorf("handlers of the entries %q, want the first and the last", handlers)
+	}
+	if want := (mail.Entry{Stage: mail.StageRcpt, Reason: "… and 936 more"}); got.Entries[32] != want {
+		t.Errorf("entry between them %v, want %v", got.Entries[32], want)
+	}
+	if n := len(got.Recipients); n != 129 || got.Recipients[128] != "… and 872 more" {
+		t.Errorf("%d recipients, the last %q", n, got.Recipients[n-1])
+	}
 }
 
 func count(t *testing.T, l *trace.Log) int {

@@ -1,0 +1,153 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/store"
+)
+
+// MaxScan bounds how many records a search looks at.
+const MaxScan = 100_000
+
+// timeDigits is how many characters of an ID are its time, see mail.NewID.
+const timeDigits = 9
+
+// Filter says which records a search gives; its zero value, all of them. Texts
+// are looked for as parts, and letter case does not count.
+type Filter struct {
+	// From is looked for in the reverse-path; "<>" is the null reverse-path.
+	From string `json:"from,omitempty"`
+	// To is looked for in the recipients, also in those that were refused.
+	To string `json:"to,omitempty"`
+	// User is looked for in the name of who logged in, or tried to.
+	User string `json:"user,omitempty"`
+	// IP is a network that the client is in; the zero Prefix stands for any.
+	IP netip.Prefix `json:"ip"`
+	// Outcome is the action of Record.Decision, as a whole.
+	Outcome string `json:"outcome,omitempty"`
+}
+
+// Matches tells whether a record is looked for.
+func (f Filter) Matches(r *Record) bool {
+	action, _ := r.Decision()
+	return f.matchesFrom(r) && f.matchesTo(r) && contains(r.User, f.User) && f.matchesIP(r) && (f.Outcome == "" || f.Outcome == action)
+}
+
+func (f Filter) matchesFrom(r *Record) bool {
+	if f.From == "<>" {
+		return r.Kind == KindMessage && r.ReversePath == ""
+	}
+	return contains(r.ReversePath, f.From)
+}
+
+func (f Filter) matchesTo(r *Record) bool {
+	matches := func(recipient string) bool { return contains(recipient, f.To) }
+	return f.To == "" || slices.ContainsFunc(r.Recipients, matches) || slices.ContainsFunc(r.RefusedRecipients(), matches)
+}
+
+func (f Filter) matchesIP(r *Record) bool {
+	if !f.IP.IsValid() {
+		return true
+	}
+	ip, err := netip.ParseAddr(r.RemoteIP)
+	return err == nil && f.IP.Contains(ip.Unmap().WithZone(""))
+}
+
+// contains looks for a part of a text; case does not count.
+func contains(text, part string) bool {
+	return part == "" || strings.Contains(strings.ToLower(text), strings.ToLower(part))
+}
+
+// Decision gives what became of it in one word, and the handler whose word it
+// was: accept where nobody was against it, quarantine where a handler kept an
+// accepted message out of the inbox, else the action of the outcome.
+func (r *Record) Decision() (action, handler string) {
+	accepted := mail.ActionAccept.String()
+	if r.Outcome.Action != accepted && r.Outcome.Action != mail.ActionContinue.String() {
+		return r.Outcome.Action, r.Outcome.Handler
+	}
+	for _, e := range r.Entries {
+		if e.Action == mail.ActionQuarantine && e.Note == "" {
+			return e.Action.String(), e.Handler
+		}
+	}
+	return accepted, r.Outcome.Handler
+}
+
+// RefusedRecipients are those that a handler was asked about and that are not
+// among the accepted ones, in order.
+func (r *Record) RefusedRecipients() []string {
+	var list []string
+	for _, e := range r.Entries {
+		if e.Recipient != "" && !slices.Contains(r.Recipients, e.Recipient) && !slices.Contains(list, e.Recipient) {
+			list = append(list, e.Recipient)
+		}
+	}
+	return list
+}
+
+// Find gives the newest n records that match, the newest first, of the newest
+// MaxScan.
+func (l *Log) Find(ctx context.Context, f Filter, n int) ([]*Record, error) {
+	list, err := l.search(ctx, n, f.Matches, "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", MaxScan)
+	if err != nil {
+		return nil, fmt.Errorf("find traces: %w", err)
+	}
+	return list, nil
+}
+
+// Lookup gives the record of a message or a login by its ID, or all those of a
+// session by the session's, the oldest first. It gives store.ErrNotFound if there
+// are none. The ID may be in any case.
+func (l *Log) Lookup(ctx context.Context, id string) ([]*Record, error) {
+	id = strings.ToLower(id)
+	r, err := l.Get(ctx, id)
+	switch {
+	case err == nil && r.Session != r.ID:
+		return []*Record{r}, nil
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	// What belongs to a session has an ID of a later time.
+	list, err := l.search(ctx, MaxScan, func(r *Record) bool { return r.Session == id || r.ID == id },
+		"SELECT id, time, kind, record FROM trace WHERE id >= ? ORDER BY id LIMIT ?", id[:min(len(id), timeDigits)], MaxScan)
+	if err == nil && len(list) == 0 {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find trace %s: %w", id, err)
+	}
+	return list, nil
+}
+
+// search runs a query once that which is behind can be seen, and gives the first
+// n records that match.
+func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, query string, args ...any) (list []*Record, err error) {
+	if err := l.store.Flush(ctx); err != nil {
+		return nil, err
+	}
+	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
+		rows, err := sn.Query(query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for len(list) < n && rows.Next() {
+			r, err := scan(rows)
+			if err != nil {
+				return err
+			}
+			if matches(r) {
+				list = append(list, r)
+			}
+		}
+		return rows.Err()
+	})
+	return list, err
+}

@@ -1,0 +1,141 @@
+package trace_test
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/store"
+	"github.com/mox-like/mox-like/core/trace"
+)
+
+// conversations are the records of two sessions, in order: one of an IMAP client
+// that logs in, and one by which four messages come.
+func conversations() (records []*trace.Record, imap, smtp string) {
+	id := func(n int) string { return mail.NewID(moment.Add(time.Duration(n) * time.Millisecond)) }
+	imap, smtp = id(0), id(1)
+	about := func(n int, r trace.Record) *trace.Record {
+		r.ID, r.Session, r.Time = id(n), smtp, moment.Add(time.Duration(n)*time.Millisecond)
+		if r.Kind == "" {
+			r.Kind, r.RemoteIP = trace.KindMessage, "192.0.2.7"
+		}
+		return &r
+	}
+	refused := mail.Entry{Stage: mail.StageRcpt, Handler: "deliver", Recipient: "nobody@example.test", Action: mail.ActionReject}
+	records = []*trace.Record{
+		about(2, trace.Record{Kind: trace.KindLogin, User: "Alice@example.test", RemoteIP: "2001:db8::7", Outcome: trace.Outcome{Action: "continue"}}),
+		about(3, trace.Record{ReversePath: "bob@example.org", Recipients: []string{"alice@example.test"}, Outcome: trace.Outcome{Action: "accept", Handler: "deliver"}}),
+		about(4, trace.Record{Outcome: trace.Outcome{Action: "reject", Handler: "deliver"}, Entries: []mail.Entry{refused}}),
+		about(5, trace.Record{ReversePath: "eve@example.net", Recipients: []string{"alice@example.test"}, Outcome: trace.Outcome{Action: "accept", Handler: "deliver"}, Entries: []mail.Entry{
+			refused, refused,
+			{Stage: mail.StageData, Handler: "spamassassin", Action: mail.ActionQuarantine, Note: "monitor"},
+			{Stage: mail.StageData, Handler: "clamav", Action: mail.ActionQuarantine},
+		}}),
+		about(6, trace.Record{ReversePath: "eve@example.net", Recipients: []string{"alice@example.test"}, Outcome: trace.Outcome{Action: "discard", Handler: "clamav"}}),
+	}
+	records[0].Session = imap
+	// The session itself ends last.
+	whole := about(7, trace.Record{Kind: trace.KindSession, Outcome: trace.Outcome{Action: "continue"}})
+	whole.ID = smtp
+	return append(records, whole), imap, smtp
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	l, _ := newLog(t, trace.Options{})
+	records, _, _ := conversations()
+	names := make(map[string]string)
+	for i, r := range records {
+		l.Add(r)
+		names[r.ID] = string("lmrqds"[i]) // login, message, refused, quarantined, discarded, session
+	}
+	tests := map[string]struct {
+		filter trace.Filter
+		n      int
+		want   string // the newest first
+	}{
+		"all":               {trace.Filter{}, 10, "s d q r m l"},
+		"no more than":      {trace.Filter{}, 2, "s d"},
+		"reverse-path":      {trace.Filter{From: "BOB@example.org"}, 10, "m"},
+		"part of it":        {trace.Filter{From: "@example.net"}, 10, "d q"},
+		"newest of several": {trace.Filter{From: "eve"}, 1, "d"},
+		"null reverse-path": {trace.Filter{From: "<>"}, 10, "r"},
+		"recipient":         {trace.Filter{To: "alice@"}, 10, "d q m"},
+		"refused recipient": {trace.Filter{To: "nobody@example.test"}, 10, "q r"},
+		"user":              {trace.Filter{User: "alice@example.test"}, 10, "l"},
+		"address":           {trace.Filter{IP: netip.MustParsePrefix("2001:db8::7/128")}, 10, "l"},
+		"network":           {trace.Filter{IP: netip.MustParsePrefix("192.0.2.0/24")}, 10, "d q r m"},
+		"accepted":          {trace.Filter{Outcome: "accept"}, 10, "s m l"},
+		"quarantined":       {trace.Filter{Outcome: "quarantine"}, 10, "q"},
+		"two at once":       {trace.Filter{From: "eve", Outcome: "discard"}, 10, "d"},
+		"nothing":           {trace.Filter{From: "mallory"}, 10, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			list, err := l.Find(t.Context(), test.filter, test.n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range list {
+				got = append(got, names[r.ID])
+			}
+			if found := strings.Join(got, " "); found != test.want {
+				t.Errorf("found %q, want %q", found, test.want)
+			}
+		})
+	}
+}
+
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	l, _ := newLog(t, trace.Options{})
+	records, imap, smtp := conversations()
+	for _, r := range records {
+		l.Add(r)
+	}
+	login, whole, messages := records[0], records[5], records[1:5]
+	tests := map[string]struct {
+		id   string
+		want []*trace.Record
+	}{
+		"message":                      {messages[1].ID, messages[1:2]},
+		"in capitals":                  {strings.ToUpper(messages[1].ID), messages[1:2]},
+		"session with its own record":  {smtp, append([]*trace.Record{whole}, messages...)},
+		"session without, in capitals": {strings.ToUpper(imap), []*trace.Record{login}},
+	}
+	for name, test := range tests {
+		got, err := l.Lookup(t.Context(), test.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: records (-want +got):\n%s", name, diff)
+		}
+	}
+	for _, id := range []string{"", "zz", "0", mail.NewID(moment)} {
+		if _, err := l.Lookup(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("id %q: error %v, want ErrNotFound", id, err)
+		}
+	}
+}
+
+func TestDecision(t *testing.T) {
+	t.Parallel()
+	records, _, _ := conversations()
+	want := []string{"accept ", "accept deliver", "reject deliver", "quarantine clamav", "discard clamav", "accept "}
+	for i, r := range records {
+		if action, handler := r.Decision(); action+" "+handler != want[i] {
+			t.Errorf("record %d: %s by %q, want %q", i, action, handler, want[i])
+		}
+	}
+	if diff := cmp.Diff([]string{"nobody@example.test"}, records[3].RefusedRecipients()); diff != "" {
+		t.Errorf("refused recipients (-want +got):\n%s", diff)
+	}
+}
