@@ -20,16 +20,31 @@ type builder struct {
 	ds     config.Diagnostics
 	chains map[string]*config.Block // named chains
 	used   map[string]bool
+	taken  []takenAddress
+	// handlers are the names of the handlers that the chains have, also of those
+	// that could not be made. Of these broken has the names.
+	handlers, broken map[string]bool
+	// receives is the first listener to which mail comes.
+	receives *config.Block
+	// unsure says that some chain could not be read whole, so that what seems to be
+	// missing may be there.
+	unsure bool
+	// nameless says that the server block gives no host name.
+	nameless bool
 }
 
 // buildGeneration makes the modules and chains of a file. What it made is
 // cleaned up when there are errors; the generation is nil then.
 func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) {
 	b := &builder{
-		gen:    &generation{runtime: r, settings: s},
-		chains: make(map[string]*config.Block),
-		used:   make(map[string]bool),
+		gen:      &generation{runtime: r, settings: s},
+		chains:   make(map[string]*config.Block),
+		used:     make(map[string]bool),
+		handlers: make(map[string]bool),
+		broken:   make(map[string]bool),
 	}
+	b.placeholders()
+	b.checkPostmaster()
 	b.tlsSources()
 	b.namedChains()
 	b.listeners()
@@ -46,32 +61,65 @@ func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) 
 	return nil, b.ds
 }
 
+// placeholder is the host name where the file gives none. It has errors then, and
+// what is made of it does not run.
+const placeholder = "localhost"
+
+// placeholders gives the modules a host name where the server block does not, so
+// that they do not miss it too.
+func (b *builder) placeholders() {
+	if _, err := mail.ParseDomain(b.gen.settings.Server.Hostname); err == nil {
+		return
+	}
+	b.nameless = true
+	named, server := *b.gen.settings, *b.gen.settings.Server
+	server.Hostname = placeholder
+	named.Server = &server
+	b.gen.settings = &named
+}
+
 // one makes a module of a block: New, decode, Provision, Validate. The further
 // structs take the attributes that the module does not know. The result is nil
 // where there were errors.
 func (b *builder) one(info Info, block *config.Block, c *Context, also ...any) Module {
+	m := b.decode(info, block, also...)
+	if m == nil || !b.provision(info, m, block, c) {
+		return nil
+	}
+	return m
+}
+
+func (b *builder) decode(info Info, block *config.Block, also ...any) Module {
 	m := info.New()
 	ds := config.Decode(block, append([]any{m}, also...)...)
 	b.ds.Append(ds)
 	if ds.HasErrors() {
 		return nil
 	}
+	return m
+}
+
+// provision provisions and validates a decoded module. It tells whether there
+// were no errors.
+func (b *builder) provision(info Info, m Module, block *config.Block, c *Context) bool {
 	i := &instance{module: m, name: c.name, block: block}
 	b.gen.modules = append(b.gen.modules, i)
 	if p, ok := m.(Provisioner); ok {
 		if err := i.guard("set up", func() error { return p.Provision(c) }); err != nil {
 			b.ds.Errorf(block.DefRange, "module/provision", "%v", err)
-			return nil
+			return false
 		}
 	}
 	if v, ok := m.(Validator); ok {
 		found := v.Validate().Diagnostics(block, info.ID)
-		b.ds.Append(found)
-		if found.HasErrors() {
-			return nil
+		if b.nameless && info.Namespace() == "tls" {
+			// Warnings compare a certificate with the host name.
+			found = slices.DeleteFunc(found, func(d config.Diagnostic) bool { return d.Severity == config.Warning })
 		}
+		b.ds.Append(found)
+		return !found.HasErrors()
 	}
-	return m
+	return true
 }
 
 // find looks a module up and says what there is when it is not there.
@@ -84,6 +132,11 @@ func (b *builder) find(namespace, name string, place hcl.Range) (Info, bool) {
 	for _, m := range b.gen.runtime.registry.Modules(namespace) {
 		names = append(names, m.Name())
 	}
+	if name == "" {
+		b.ds.Errorf(place, "config/missing-label", "%s needs a label, its kind", namespace).
+			WithDetail("Write %s. The kinds are: %s.", kindExamples[namespace], list(names))
+		return Info{}, false
+	}
 	d := b.ds.Errorf(place, "config/unknown-"+namespace, "this build has no %s %q", namespace, name)
 	if near := config.Suggest(name, names); near != "" {
 		d.WithDetail("Did you mean %q?", near)
@@ -92,6 +145,34 @@ func (b *builder) find(namespace, name string, place hcl.Range) (Info, bool) {
 	}
 	return Info{}, false
 }
+
+// kindExamples are headers with a kind.
+var kindExamples = map[string]string{"tls": `tls "self_signed" {}`, "listener": `listener "smtp" "mx" { … }`}
+
+// misplaced says where a module belongs, or a word of chains, that stands as a
+// block where it is unknown; "" for other words.
+func misplaced(registry *Registry, name string) string {
+	if _, ok := registry.Find("handler." + name); ok {
+		return fmt.Sprintf("%s is a handler: it stands in a chain { … } of a listener.", name)
+	}
+	if _, ok := registry.Find("listener." + name); ok {
+		return fmt.Sprintf("%s is a kind of listener: write listener %q \"NAME\" { … }.", name, name)
+	}
+	if _, ok := registry.Find("tls." + name); ok {
+		return fmt.Sprintf("%s is a kind of tls: write tls %q { … }.", name, name)
+	}
+	if slices.Contains(chainWords, name) {
+		return fmt.Sprintf("%s stands in a chain { … } of a listener.", name)
+	}
+	return ""
+}
+
+// Hint knows where the modules of the default build belong.
+func (*topLevel) Hint(name string) string { return misplaced(DefaultRegistry, name) }
+
+// brokenSource stands for a tls block that has errors, so that listeners do not
+// miss a certificate too. The file with it does not run.
+type brokenSource struct{ TLSSource }
 
 func (b *builder) context(name, listener string) *Context {
 	log := b.gen.runtime.log.Named(name)
@@ -106,6 +187,7 @@ func (b *builder) tlsSources() {
 	for _, block := range b.gen.settings.TLS {
 		info, ok := b.find("tls", block.Label(0), block.LabelRange(0))
 		if !ok {
+			b.gen.sources = append(b.gen.sources, brokenSource{})
 			continue
 		}
 		labels := new(tlsLabels)
@@ -120,9 +202,11 @@ func (b *builder) tlsSources() {
 			continue
 		}
 		first[name] = block
-		if source, ok := b.one(info, block, b.context(name, ""), labels).(TLSSource); ok {
-			b.gen.sources = append(b.gen.sources, source)
+		source, ok := b.one(info, block, b.context(name, ""), labels).(TLSSource)
+		if !ok {
+			source = brokenSource{}
 		}
+		b.gen.sources = append(b.gen.sources, source)
 	}
 }
 
@@ -154,7 +238,7 @@ func (b *builder) namedChains() {
 func (b *builder) unusedChains() []string {
 	var names []string
 	for name := range b.chains {
-		if !b.used[name] {
+		if !b.used[name] && !b.unsure {
 			names = append(names, name)
 		}
 	}
@@ -170,16 +254,22 @@ type listenerSettings struct {
 	Name string `config:"name,label"`
 	// Chain holds the handlers, in the order in which they are asked.
 	Chain *config.Block `config:"chain,block"`
+
+	registry *Registry
 }
+
+// Hint knows where modules belong that stand beside the chain.
+func (s *listenerSettings) Hint(name string) string { return misplaced(s.registry, name) }
 
 func (b *builder) listeners() {
 	first := make(map[string]*config.Block)
 	for _, block := range b.gen.settings.Listener {
+		name := block.Label(1)
 		info, ok := b.find("listener", block.Label(0), block.LabelRange(0))
 		if !ok {
+			first[name], b.unsure = block, true
 			continue
 		}
-		name := block.Label(1)
 		if other, ok := first[name]; ok && name != "" {
 			b.ds.Errorf(block.LabelRange(1), "listener/duplicate", "two listeners have the name %q", name).
 				WithRelated(other.DefRange, "the first one stands here")
@@ -192,18 +282,28 @@ func (b *builder) listeners() {
 	b.checkSettings()
 }
 
-// listener makes the handlers first, since the listener's Provision takes the
-// chains.
+// listener makes the handlers between decoding and Provision: which of them can
+// act depends on the settings, and Provision takes the chains.
 func (b *builder) listener(info Info, name string, block *config.Block) {
 	c := b.context(name, name)
+	m := b.decode(info, block, &listenerSettings{registry: b.gen.runtime.registry})
 	cb := &chainBuilder{builder: b, listener: name, feeds: info.Stages}
+	if m != nil && !takesLogins(m) {
+		cb.feeds &^= mail.AtAuth
+	}
+	cb.needsLogin = m != nil && cb.feeds.Has(mail.StageAuth)
+	if info.Stages.Has(mail.StageRcpt) && b.receives == nil {
+		b.receives = block
+	}
 	steps := []*step{}
 	if bodies := block.Blocks("chain"); len(bodies) > 0 {
 		steps = cb.steps(bodies[0], nil)
 		cb.check(steps, bodies[0])
 	} else if info.Stages.Has(mail.StageRcpt) {
 		b.ds.Errorf(block.DefRange, "chain/missing", "%s has no chain", block.Header()).
-			WithDetail("Write chain { deliver {} } into it, with the handlers that shall judge in front of deliver.")
+			WithDetail("Write into it, with the handlers that shall judge in front of deliver:\nchain {\n  deliver {}\n}")
+	} else {
+		cb.checkLogin(steps, block)
 	}
 	domains := make(map[string]*chain.Chain)
 	for _, domain := range b.gen.settings.domains.list {
@@ -212,32 +312,84 @@ func (b *builder) listener(info Info, name string, block *config.Block) {
 		}
 	}
 	c.chains = chain.NewSet(cb.compile(steps), domains)
-	settings := new(listenerSettings)
-	if m, ok := b.one(info, block, c, settings).(Listener); ok {
-		b.gen.listeners = append(b.gen.listeners, &listener{name: name, module: m, block: block})
+	l, ok := m.(Listener)
+	if ok && b.addresses(l, name, block) && b.provision(info, m, block, c) {
+		b.gen.listeners = append(b.gen.listeners, &listener{name: name, module: l, block: block})
 	}
 }
 
-// checkDomains finds domain blocks that name what is not there.
+// takesLogins tells whether clients can log in at a listener that feeds the auth
+// stage.
+func takesLogins(m Module) bool {
+	l, ok := m.(LoginListener)
+	return !ok || l.TakesLogins()
+}
+
+// checkPostmaster refuses a postmaster that cannot have a mailbox here.
+func (b *builder) checkPostmaster() {
+	s := b.gen.settings
+	address := s.Server.Postmaster
+	var names []string
+	for _, domain := range s.domains.list {
+		names = append(names, domain.Name)
+	}
+	if address.IsNull() || slices.Contains(names, address.Domain) || len(names) < len(s.Domain) {
+		return
+	}
+	d := b.ds.Errorf(s.file.Root.Blocks("server")[0].Place("postmaster"), "server/bad-postmaster", "the postmaster %s lives in no domain of this file", address)
+	if near := config.Suggest(address.Domain, names); near != "" {
+		d.WithDetail("Did you mean the domain %q?", near)
+	} else {
+		d.WithDetail("Name an account of one of these domains: %s.", list(names))
+	}
+}
+
+// checkDomains finds domain blocks that name what is not there, and a file that
+// has none although mail comes in.
 func (b *builder) checkDomains(listeners map[string]*config.Block) {
 	var names []string
 	for name := range listeners {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	if b.receives != nil && len(b.gen.settings.Domain) == 0 {
+		b.ds.Warnf(b.receives.DefRange, "domain/none", "every recipient is refused here, since the file has no domain").
+			WithDetail("Write domain \"example.org\" {} for each domain whose mail comes here.")
+	}
 	for _, domain := range b.gen.settings.domains.list {
+		first := make(map[string]*config.Block)
 		for _, c := range domain.Chain {
-			if _, ok := listeners[c.Label(0)]; ok {
+			name := c.Label(0)
+			if !b.labelled(c, first, "LISTENER") || listeners[name] != nil {
 				continue
 			}
-			d := b.ds.Errorf(c.LabelRange(0), "domain/unknown-listener", "no listener has the name %q", c.Label(0))
-			if near := config.Suggest(c.Label(0), names); near != "" {
+			d := b.ds.Errorf(c.LabelRange(0), "domain/unknown-listener", "no listener has the name %q", name)
+			if near := config.Suggest(name, names); near != "" {
 				d.WithDetail("Did you mean %q?", near)
 			} else {
 				d.WithDetail("A domain's chain is named after the listener by which the mail comes in: %s.", list(names))
 			}
 		}
 	}
+}
+
+// labelled refuses a block of a domain that has no label, or the same as one
+// before it, of which first has the blocks.
+func (b *builder) labelled(block *config.Block, first map[string]*config.Block, label string) bool {
+	name := block.Label(0)
+	other, again := first[name]
+	switch {
+	case name == "":
+		b.ds.Errorf(block.DefRange, "config/missing-label", "%s needs a label", block.Type).
+			WithDetail("Write %s %q { … }.", block.Type, label)
+	case again:
+		b.ds.Errorf(block.LabelRange(0), "domain/duplicate", "this domain has %s twice", block.Header()).
+			WithDetail("Move the contents of one into the other.").WithRelated(other.DefRange, "the first one stands here")
+	default:
+		first[name] = block
+		return true
+	}
+	return false
 }
 
 // list joins names for a sentence.

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -21,10 +22,16 @@ type chainBuilder struct {
 	domain *Domain
 	// inherited are the listener's steps, for a domain's chain.
 	inherited []*step
+	// needsLogin says that clients can log in at the listener, so that a handler
+	// must be there that knows them.
+	needsLogin bool
 	// incomplete says that a handler could not be made, so that what seems to be
 	// missing may be there.
 	incomplete bool
 }
+
+// chainWords are the blocks of a chain that are no handlers.
+var chainWords = []string{"use", "inherit", "parallel"}
 
 // step is a chain's step and the block that it was made of, so that a domain's
 // settings can make another instance of it.
@@ -93,11 +100,8 @@ func (b *chainBuilder) use(block *config.Block, via []*config.Block) []*step {
 	name := block.Label(0)
 	target, ok := b.chains[name]
 	if !ok {
-		var names []string
-		for n := range b.chains {
-			names = append(names, n)
-		}
-		slices.Sort(names)
+		b.unsure, b.incomplete = true, true
+		names := slices.Sorted(maps.Keys(b.chains))
 		d := b.ds.Errorf(block.LabelRange(0), "chain/unknown", "there is no chain %q", name)
 		if near := config.Suggest(name, names); near != "" {
 			d.WithDetail("Did you mean %q?", near)
@@ -153,12 +157,13 @@ func (b *chainBuilder) parallel(block *config.Block) *step {
 	s := &step{block: block}
 	s.Position = b.position(block)
 	for _, nested := range block.Blocks() {
-		if slices.Contains([]string{"use", "inherit", "parallel"}, nested.Type) {
+		if slices.Contains(chainWords, nested.Type) {
 			b.ds.Errorf(nested.DefRange, "chain/parallel", "parallel holds handlers, but here is %s", nested.Type)
 			continue
 		}
 		h := b.handler(nested)
 		if h == nil {
+			b.incomplete = true
 			continue
 		}
 		if h.Target {
@@ -178,15 +183,24 @@ func (b *chainBuilder) parallel(block *config.Block) *step {
 	return s
 }
 
-// handler makes one handler of its block.
+// handler makes one handler of its block; nil where there were errors.
 func (b *chainBuilder) handler(block *config.Block) *step {
-	info, ok := b.find("handler", block.Type, block.TypeRange)
-	if !ok {
-		return nil
-	}
 	name := block.Type
 	if block.Label(0) != "" {
 		name = block.Label(0)
+	}
+	b.handlers[name] = true
+	s := b.makeHandler(name, block)
+	if s == nil {
+		b.broken[name] = true
+	}
+	return s
+}
+
+func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
+	info, ok := b.find("handler", block.Type, block.TypeRange)
+	if !ok {
+		return nil
 	}
 	common, stages := new(handlerSettings), new(stageSettings)
 	also := []any{common}
@@ -312,14 +326,49 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 				WithDetail("Move it in front of %s.", target.Name).
 				WithRelated(target.block.DefRange, "the target stands here")
 		}
-		if s.Stages&b.feeds == 0 {
-			b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which this listener never has", s.Name, list(s.Stages.Names()))
-		}
+		b.checkRuns(s)
 	}
+	b.checkLogin(steps, body)
 	if b.feeds.Has(mail.StageRcpt) && target == nil && !b.incomplete {
 		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
 			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
 	}
+}
+
+// checkRuns finds a handler that the listener never has act.
+func (b *chainBuilder) checkRuns(s *step) {
+	way := "Remove it, or move it into the chain of another listener."
+	h, ok := s.Handler.(LoginHandler)
+	needsLogin := ok && h.NeedsLogin()
+	if needsLogin || s.Stages.Has(mail.StageAuth) {
+		way = "Let clients log in there, or remove it."
+	}
+	switch {
+	case s.Stages&b.feeds == 0:
+		b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which listener %q never has", s.Name, list(s.Stages.Names()), b.listener).
+			WithDetail("%s", way)
+	case needsLogin && !b.feeds.Has(mail.StageAuth):
+		b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s is for clients that have logged in, and nobody can at listener %q", s.Name, b.listener).
+			WithDetail("%s", way)
+	}
+}
+
+// checkLogin finds a listener at which clients may log in and nobody can. block
+// is the chain, or the listener that has none.
+func (b *chainBuilder) checkLogin(steps []*step, block *config.Block) {
+	vouches := func(s *step) bool { return s.info.Authenticates && s.Stages.Has(mail.StageAuth) }
+	if !b.needsLogin || b.incomplete || slices.ContainsFunc(flat(steps), vouches) {
+		return
+	}
+	who := "nobody"
+	if b.domain != nil {
+		who = "nobody of domain " + b.domain.Name
+	}
+	way := "Write password {} into the chain."
+	if block.Type != "chain" {
+		way = "Write into it:\nchain {\n  password {}\n}"
+	}
+	b.ds.Warnf(block.DefRange, "chain/no-login", "%s can log in at listener %q", who, b.listener).WithDetail("%s", way)
 }
 
 // endOf is the place of the closing brace, where a target is missing.

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/mox-like/mox-like/core/chain"
@@ -11,7 +12,7 @@ import (
 // or tunes one of its handlers; nil if the listener's holds.
 func (b *chainBuilder) domainChain(domain *Domain, listeners []*step) *chain.Chain {
 	own := *b
-	own.domain, own.inherited, own.incomplete = domain, listeners, false
+	own.domain, own.inherited = domain, listeners
 	var steps []*step
 	body := domain.chainFor(b.listener)
 	if body != nil {
@@ -78,12 +79,19 @@ func settingsKey(d *Domain, settings *config.Block) string {
 // checkSettings finds settings that no chain has a handler for.
 func (b *builder) checkSettings() {
 	for _, domain := range b.gen.settings.domains.list {
+		first := make(map[string]*config.Block)
 		for _, settings := range domain.Settings {
-			if b.used[settingsKey(domain, settings)] {
+			name := settings.Label(0)
+			if !b.labelled(settings, first, "HANDLER") || b.used[settingsKey(domain, settings)] || b.broken[name] || b.unsure {
 				continue
 			}
-			b.ds.Errorf(settings.LabelRange(0), "domain/unknown-handler", "no chain that holds for %s has a handler %q", domain.Name, settings.Label(0)).
-				WithDetail("settings names a handler of a listener's chain, by its label if it has one.")
+			d := b.ds.Errorf(settings.LabelRange(0), "domain/unknown-handler", "no chain that holds for %s has a handler %q", domain.Name, name)
+			switch near := config.Suggest(name, slices.Sorted(maps.Keys(b.handlers))); near {
+			case "", name:
+				d.WithDetail("settings names a handler of a listener's chain, by its label if it has one.")
+			default:
+				d.WithDetail("Did you mean %q?", near)
+			}
 		}
 	}
 }

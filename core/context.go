@@ -3,6 +3,7 @@ package core
 import (
 	"crypto/tls"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -58,6 +59,15 @@ func (c *Context) Path(p string) string {
 		return p
 	}
 	return filepath.Join(c.settings.baseDir, p)
+}
+
+// User is the user that the server becomes after the start, nil if it stays who it
+// is.
+func (c *Context) User() *SystemUser {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return c.settings.user
 }
 
 // Domains gives the domains that live here.

@@ -1,7 +1,10 @@
 package core
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
@@ -62,7 +65,7 @@ func (d *Domains) Postmaster() string { return d.postmaster }
 func (d *Domains) add(block *config.Block) config.Diagnostics {
 	domain := &Domain{block: block}
 	ds := config.Decode(block, domain)
-	if ds.HasErrors() {
+	if domain.Name == "" {
 		return ds
 	}
 	name, err := mail.ParseDomain(domain.Name)
@@ -77,7 +80,29 @@ func (d *Domains) add(block *config.Block) config.Diagnostics {
 			WithRelated(first.block.DefRange, "the first one stands here")
 		return ds
 	}
+	ds.Append(domain.checkAliases())
 	d.byName[name] = domain
 	d.list = append(d.list, domain)
+	return ds
+}
+
+// checkAliases holds the names of aliases against what a local-part can be.
+func (d *Domain) checkAliases() config.Diagnostics {
+	var ds config.Diagnostics
+	for _, alias := range slices.Sorted(maps.Keys(d.Aliases)) {
+		local, host, whole := strings.Cut(alias, "@")
+		_, err := mail.ParseAddress(mail.Address{LocalPart: local, Domain: d.Name}.String())
+		if err == nil && !whole && local != "" {
+			continue
+		}
+		way := fmt.Sprintf("An alias is what stands in front of the @ of an address of %s, such as \"sales\".", d.Name)
+		if err == nil && local != "" {
+			way = fmt.Sprintf("Write %q: it is an alias of this block's domain.", local)
+			if other, err := mail.ParseDomain(host); err == nil && other != d.Name {
+				way = fmt.Sprintf("Write %q, in the block of domain %q.", local, other)
+			}
+		}
+		ds.Errorf(d.block.KeyPlace("aliases", alias), "domain/bad-alias", "the alias %q is not a local-part", alias).WithDetail("%s", way)
+	}
 	return ds
 }

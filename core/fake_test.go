@@ -18,6 +18,8 @@ import (
 type journal struct {
 	mu    sync.Mutex
 	lines []string // guarded by mu
+
+	held chan struct{} // a start that hangs waits until it is closed
 }
 
 func (j *journal) add(format string, args ...any) {
@@ -37,7 +39,7 @@ func (j *journal) take() []string {
 // probe is a handler that writes down its life.
 type probe struct {
 	Text  string `config:"text" default:"plain"`
-	Fails string `config:"fails" values:",provision,validate,start,panic" default:""`
+	Fails string `config:"fails" values:",provision,validate,start,panic,hang" default:""`
 
 	journal *journal
 	name    string
@@ -82,6 +84,10 @@ func (p *probe) Start() error {
 	if p.Fails == "start" {
 		return errors.New("no start today")
 	}
+	if p.Fails == "hang" {
+		p.journal.add("hang %s", p.name)
+		<-p.journal.held
+	}
 	p.counter.n++
 	p.journal.add("start %s", p.name)
 	return nil
@@ -112,6 +118,7 @@ func (*sink) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, erro
 // lists the reasons of the handlers that were asked. "QUIT" ends the session.
 type liner struct {
 	Address []string `config:"address,required"`
+	Deaf    bool     `config:"deaf"` // does not hear that its socket is closed
 
 	chains   *chain.Set
 	sessions sync.WaitGroup
@@ -132,6 +139,9 @@ func (l *liner) Serve(ctx context.Context, listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
+			if l.Deaf {
+				<-ctx.Done()
+			}
 			return nil
 		}
 		if err != nil {
@@ -205,7 +215,7 @@ type client struct {
 func dial(t testing.TB, address net.Addr) *client {
 	t.Helper()
 	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", address.String())
+	conn, err := d.DialContext(t.Context(), address.Network(), address.String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,25 +17,25 @@ type Listening struct {
 // Listening gives where the server listens, in the order of the file; nothing
 // before Start and after Stop.
 func (s *Server) Listening() []Listening {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil {
-		return nil
+	if run := s.inForce(); run != nil {
+		return run.listening
 	}
-	var list []Listening
-	for _, l := range s.current.listeners {
-		one := Listening{Name: l.name, Kind: l.block.Label(0)}
-		for _, address := range l.module.Sockets() {
-			one.Addresses = append(one.Addresses, s.sockets[socketKey(l.name, address)].Addr())
+	return nil
+}
+
+// Addresses gives where a listener listens, in the order of its addresses.
+func (s *Server) Addresses(listener string) []net.Addr {
+	for _, l := range s.Listening() {
+		if l.Name == listener {
+			return l.Addresses
 		}
-		list = append(list, one)
 	}
-	return list
+	return nil
 }
 
 // Logger gives the logger of a started server, for what its process has to say.
 func (s *Server) Logger() *zap.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.log
+	return s.log.Logger
 }

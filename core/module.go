@@ -83,6 +83,18 @@ type Listener interface {
 	Drain(ctx context.Context) error
 }
 
+// LoginListener is a listener whose settings decide whether clients can log in.
+// Any other lets them if it feeds the auth stage.
+type LoginListener interface {
+	TakesLogins() bool
+}
+
+// LoginHandler is a handler whose settings may make it serve only clients that
+// have logged in. It is asked after Validate.
+type LoginHandler interface {
+	NeedsLogin() bool
+}
+
 // TLSSource gives certificates.
 type TLSSource interface {
 	Module

@@ -36,6 +36,9 @@ type Offline struct {
 // diagnostics, or the store's, such as store.ErrLocked while a server runs.
 func OpenOffline(ctx context.Context, o Options) (*Offline, config.Diagnostics, map[string][]byte, error) {
 	s, ds, sources := o.settings()
+	if s != nil {
+		ds.Append(s.findUser(), s.checkDataDir())
+	}
 	if s == nil || ds.HasErrors() {
 		return nil, ds, sources, ErrInvalid
 	}
@@ -73,10 +76,10 @@ func DataDir(o Options) (string, config.Diagnostics, map[string][]byte, error) {
 // dropPrivileges makes the process the user of the server block, if there is one
 // and the options say how.
 func (o *Options) dropPrivileges(s *settings) error {
-	if o.DropPrivileges == nil || s.Server.User == "" {
+	if o.DropPrivileges == nil || s.user == nil {
 		return nil
 	}
-	if err := o.DropPrivileges(s.Server.User); err != nil {
+	if err := o.DropPrivileges(s.user); err != nil {
 		return fmt.Errorf("become user %s: %w", s.Server.User, err)
 	}
 	return nil
@@ -108,11 +111,13 @@ func (o *Offline) Close() error { return o.runtime.close() }
 // Traces gives the log of decisions of a started server.
 func (s *Server) Traces() *trace.Log { return s.host().traces }
 
-// Domains gives the domains of the configuration that is in force.
+// Domains gives the domains of the configuration that is in force; none before
+// Start and after Stop.
 func (s *Server) Domains() *Domains {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.current.settings.domains
+	if run := s.inForce(); run != nil {
+		return run.settings.domains
+	}
+	return newDomains("", "")
 }
 
 func (s *Server) host() *runtime {

@@ -43,6 +43,9 @@ type Info struct {
 	// Target marks a handler that takes recipients in charge at the rcpt stage
 	// and makes the message durable for them at the data stage.
 	Target bool
+	// Authenticates marks a handler that can find, at the auth stage, that a client
+	// is the user that it claims to be.
+	Authenticates bool
 	// Timeout bounds each call of a handler that asks a backend, where the file
 	// has no timeout attribute; 0 leaves the stage's own deadline.
 	Timeout time.Duration

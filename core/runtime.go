@@ -40,7 +40,9 @@ type sharedValue struct {
 // They are not started.
 func newRuntime(registry *Registry, st *store.Store, s *settings, log *zap.Logger, now func() time.Time) (*runtime, error) {
 	r := &runtime{registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue)}
-	traces, err := trace.New(st, trace.Options{Keep: s.Trace.Keep, Now: now, Logger: log.Named("trace")})
+	traces, err := trace.New(st, trace.Options{
+		Keep: s.Trace.Keep, MaxSize: int64(s.Trace.MaxSize), Now: now, Logger: log.Named("trace"),
+	})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/store"
 )
 
@@ -33,10 +35,10 @@ type Options struct {
 	Now func() time.Time
 	// Sockets are those that the service manager bound, by address.
 	Sockets map[string]net.Listener
-	// DropPrivileges is called with the server block's user once the sockets are
-	// bound and before anything else is opened, also by OpenOffline, so that what
-	// it creates belongs to that user; nil leaves the process as it is.
-	DropPrivileges func(user string) error
+	// DropPrivileges is called with the server block's user once the ports are bound
+	// and before anything else but the log is opened, also by OpenOffline, so that
+	// what the server makes belongs to that user; nil leaves the process as it is.
+	DropPrivileges func(*SystemUser) error
 }
 
 func (o *Options) load() (*config.File, config.Diagnostics) {
@@ -65,26 +67,67 @@ func (o *Options) now() func() time.Time {
 type Server struct {
 	options Options
 
-	mu      sync.Mutex
-	runtime *runtime
-	current *running
+	reading  turn // of one Reload at a time
+	changing turn // of Start, swap and Stop, one at a time
+	// What follows is of who has that turn.
+	started *settings // those of Start
 	sockets map[string]*socket
 	retired sync.WaitGroup // generations that drain after a reload
-	stopped chan struct{}
-	log     *zap.Logger
+	cut     chan struct{}  // closed when their time is over
+
+	mu      sync.Mutex
+	log     *logger  // guarded by mu, set once
+	runtime *runtime // guarded by mu, set once
+	current *running // guarded by mu, changed by who has the turn
 }
 
 // running is a generation that serves.
 type running struct {
 	*generation
-	leases []*lease
-	serve  sync.WaitGroup
-	cancel context.CancelFunc
+	listening []Listening
+	leases    []*lease
+	serve     sync.WaitGroup
+	cancel    context.CancelFunc
 }
+
+// turn is a mutex that one can give up to wait for.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) pass() { <-t }
 
 // NewServer makes a server that is not started.
 func NewServer(o Options) *Server {
-	return &Server{options: o, sockets: make(map[string]*socket), stopped: make(chan struct{})}
+	return &Server{
+		options: o, reading: make(turn, 1), changing: make(turn, 1),
+		sockets: make(map[string]*socket), cut: make(chan struct{}),
+	}
+}
+
+// inForce gives the generation that serves, nil before Start and after Stop.
+func (s *Server) inForce() *running {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+func (s *Server) setInForce(run *running) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = run
 }
 
 // Validate says everything that is wrong with a configuration. It runs the whole
@@ -98,6 +141,7 @@ func Validate(o Options) (config.Diagnostics, map[string][]byte) {
 func check(o *Options) (*settings, config.Diagnostics, map[string][]byte) {
 	s, ds, sources := o.settings()
 	if s != nil {
+		ds.Append(s.findUser(), s.checkDataDir(), s.checkLog())
 		ds.Append(dryRun(o, s))
 	}
 	ds = ds.Unique()
@@ -131,13 +175,15 @@ func dryRun(o *Options, s *settings) config.Diagnostics {
 // Start reads the configuration, binds the sockets and serves. A configuration
 // with errors starts nothing: the diagnostics say why, and the error too.
 func (s *Server) Start(ctx context.Context) (config.Diagnostics, map[string][]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.changing.take(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer s.changing.pass()
 	settings, ds, sources := check(&s.options)
 	if err := ds.Err(); err != nil {
 		return ds, sources, ErrInvalid
 	}
-	if err := s.makeLogger(settings); err != nil {
+	if err := s.openLog(settings); err != nil {
 		return ds, sources, err
 	}
 	if err := s.start(ctx, settings); err != nil {
@@ -150,32 +196,40 @@ func (s *Server) Start(ctx context.Context) (config.Diagnostics, map[string][]by
 // them.
 var ErrInvalid = errors.New("the configuration has errors")
 
-func (s *Server) makeLogger(settings *settings) error {
-	if s.log = s.options.Logger; s.log != nil {
-		return nil
+func (s *Server) openLog(settings *settings) error {
+	log := &logger{Logger: s.options.Logger, level: zap.NewAtomicLevel()}
+	if log.Logger == nil {
+		var err error
+		if log, err = newLogger(settings); err != nil {
+			return fmt.Errorf("open log: %w", err)
+		}
 	}
-	log, err := newLogger(settings.Log)
-	if err != nil {
-		return fmt.Errorf("open log %s: %w", settings.Log.Output, err)
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.log = log
 	return nil
 }
 
 // start does what touches the machine, in the order that lets the server drop
-// root in between.
+// root in between. Unix sockets need no root: they belong to the user, and may
+// stand in the data directory.
 func (s *Server) start(ctx context.Context, settings *settings) error {
-	if err := s.bindAll(ctx, settings); err != nil {
+	if err := s.bindAll(ctx, settings, false); err != nil {
 		return err
 	}
 	if err := s.options.dropPrivileges(settings); err != nil {
 		return err
 	}
-	r, err := openRuntime(ctx, s.options.registry(), settings, s.log, s.options.now())
+	r, err := openRuntime(ctx, s.options.registry(), settings, s.log.Logger, s.options.now())
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.runtime = r
+	s.mu.Unlock()
+	if err := s.bindAll(ctx, settings, true); err != nil {
+		return err
+	}
 	gen, ds := buildGeneration(r, settings)
 	if gen == nil {
 		return ds.Err()
@@ -183,29 +237,26 @@ func (s *Server) start(ctx context.Context, settings *settings) error {
 	if err := gen.start(ctx); err != nil {
 		return errors.Join(err, gen.close())
 	}
-	s.current = s.serve(gen)
+	s.started = settings
+	s.setInForce(s.serve(gen))
 	s.log.Info("server started", zap.String("hostname", settings.Server.Hostname), zap.String("data_dir", r.store.Dir()))
 	return nil
 }
 
 // release undoes a start that went wrong half way.
 func (s *Server) release() error {
-	for address, sock := range s.sockets {
-		sock.close()
-		delete(s.sockets, address)
+	s.closeSockets(func(string) bool { return false })
+	var err error
+	if s.runtime != nil {
+		err = s.runtime.close()
 	}
-	if s.runtime == nil {
-		return nil
-	}
-	r := s.runtime
-	s.runtime = nil
-	return r.close()
+	return errors.Join(err, s.log.close())
 }
 
-// bindAll binds the addresses of the listeners that are not bound yet. What it
-// bound is closed again when one fails.
-func (s *Server) bindAll(ctx context.Context, settings *settings) error {
-	var bound []string
+// bindAll binds the addresses of the listeners that are not bound yet, those of
+// Unix sockets only if told so. What it bound is closed again when one fails.
+func (s *Server) bindAll(ctx context.Context, settings *settings, withUnix bool) error {
+	before := maps.Clone(s.sockets)
 	for _, block := range settings.Listener {
 		addresses, err := listenAddresses(s.options.registry(), block)
 		if err != nil {
@@ -213,20 +264,16 @@ func (s *Server) bindAll(ctx context.Context, settings *settings) error {
 		}
 		for _, address := range addresses {
 			key := socketKey(block.Label(1), address)
-			if _, ok := s.sockets[key]; ok {
+			if _, isUnix := unixPath(address); s.sockets[key] != nil || isUnix && !withUnix {
 				continue
 			}
-			sock, err := listenOn(ctx, address, settings.Server.DataDir, s.options.Sockets, s.log)
+			sock, err := listenOn(ctx, address, settings.Server.DataDir, s.options.Sockets, s.log.Logger)
 			if err != nil {
-				for _, b := range bound {
-					s.sockets[b].close()
-					delete(s.sockets, b)
-				}
+				s.closeSockets(func(key string) bool { return before[key] != nil })
 				return fmt.Errorf("%s (%s:%d): %w", block.Header(), block.DefRange.Filename, block.DefRange.Start.Line, err)
 			}
 			s.sockets[key] = sock
-			bound = append(bound, key)
-			s.log.Info("listening", zap.String("listener", block.Label(1)), zap.Stringer("address", sock.Addr()))
+			s.log.Info("listening", zap.String(logkey.Listener, block.Label(1)), zap.Stringer(logkey.Address, sock.Addr()))
 		}
 	}
 	return nil
@@ -264,16 +311,19 @@ func (s *Server) serve(gen *generation) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{generation: gen, cancel: cancel}
 	for _, l := range gen.listeners {
+		listening := Listening{Name: l.name, Kind: l.block.Label(0)}
 		for _, address := range l.module.Sockets() {
 			sock := s.sockets[socketKey(l.name, address)]
+			listening.Addresses = append(listening.Addresses, sock.Addr())
 			share := sock.lease()
 			run.leases = append(run.leases, share)
 			run.serve.Go(func() {
 				if err := l.module.Serve(ctx, share); err != nil {
-					s.log.Error("listener ended", zap.String("listener", l.name), zap.String("address", address), zap.Error(err))
+					s.log.Error("listener ended", zap.String(logkey.Listener, l.name), zap.String(logkey.Address, address), zap.Error(err))
 				}
 			})
 		}
+		run.listening = append(run.listening, listening)
 	}
 	return run
 }
@@ -285,98 +335,31 @@ func (r *running) closeLeases() {
 	}
 }
 
-// retire ends a generation: no new sessions, time for those that are there,
-// then everything is cleaned up.
+// retire ends a generation: no new sessions, time until ctx ends for those that
+// are there, then everything is cleaned up.
 func (s *Server) retire(ctx context.Context, run *running) error {
 	run.closeLeases()
-	run.serve.Wait()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		run.serve.Wait()
+	}()
+	select {
+	case <-served:
+	case <-ctx.Done():
+		s.log.Error("a listener goes on accepting")
+	}
 	var drain sync.WaitGroup
 	for _, l := range run.listeners {
 		drain.Go(func() {
 			if err := l.module.Drain(ctx); err != nil {
-				s.log.Warn("sessions were cut off", zap.String("listener", l.name), zap.Error(err))
+				s.log.Warn("sessions were cut off", zap.String(logkey.Listener, l.name), zap.Error(err))
 			}
 		})
 	}
 	drain.Wait()
 	run.cancel()
 	return run.close()
-}
-
-// Reload reads the configuration again and swaps it in. One with errors changes
-// nothing, and the diagnostics say why. Sessions in flight finish on the old one.
-func (s *Server) Reload(ctx context.Context) (config.Diagnostics, map[string][]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil {
-		return nil, nil, errors.New("the server does not run")
-	}
-	settings, ds, sources := check(&s.options)
-	if ds.HasErrors() {
-		s.log.Error("reload refused: the configuration has errors", zap.Error(ds.Err()))
-		return ds, sources, ErrInvalid
-	}
-	if err := s.swap(ctx, settings); err != nil {
-		s.log.Error("reload failed: nothing has changed", zap.Error(err))
-		return ds, sources, err
-	}
-	s.log.Info("configuration reloaded", zap.String("file", s.options.ConfigFile))
-	return ds, sources, nil
-}
-
-func (s *Server) swap(ctx context.Context, settings *settings) error {
-	old := s.current
-	if settings.Server.DataDir != old.settings.Server.DataDir {
-		return fmt.Errorf("data_dir cannot change from %s to %s while the server runs: restart it", old.settings.Server.DataDir, settings.Server.DataDir)
-	}
-	before := make(map[string]bool)
-	for key := range s.sockets {
-		before[key] = true
-	}
-	if err := s.bindAll(ctx, settings); err != nil {
-		return err
-	}
-	gen, ds := buildGeneration(s.runtime, settings)
-	err := ds.Err()
-	if gen != nil {
-		if err = gen.start(ctx); err != nil {
-			err = errors.Join(err, gen.close())
-		}
-	}
-	if err != nil {
-		s.closeSockets(func(key string) bool { return before[key] })
-		return err
-	}
-	s.current = s.serve(gen)
-	old.closeLeases()
-	s.retired.Go(func() {
-		limit, cancel := s.drainContext(old.settings.Server.ReloadTimeout)
-		defer cancel()
-		if err := s.retire(limit, old); err != nil {
-			s.log.Error("clean up the old configuration", zap.Error(err))
-		}
-	})
-	wanted := make(map[string]bool)
-	for _, l := range gen.listeners {
-		for _, address := range l.module.Sockets() {
-			wanted[socketKey(l.name, address)] = true
-		}
-	}
-	s.closeSockets(func(key string) bool { return wanted[key] })
-	return nil
-}
-
-// drainContext ends after the time or when the server stops.
-func (s *Server) drainContext(limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	go func() {
-		select {
-		case <-s.stopped:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }
 
 func (s *Server) closeSockets(keep func(key string) bool) {
@@ -392,37 +375,25 @@ func (s *Server) closeSockets(keep func(key string) bool) {
 // until the server block's drain_timeout or the end of ctx, and closes the
 // store. The error tells what could not be ended in order.
 func (s *Server) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil {
+	run := s.inForce()
+	if run == nil {
 		return nil
 	}
-	close(s.stopped)
-	s.closeSockets(func(string) bool { return false })
-	limit, cancel := context.WithTimeout(ctx, s.current.settings.Server.DrainTimeout)
+	limit, cancel := context.WithTimeout(ctx, run.settings.Server.DrainTimeout)
 	defer cancel()
-	err := s.retire(limit, s.current)
+	if err := s.changing.take(limit); err != nil {
+		return fmt.Errorf("wait for the reload: %w", err)
+	}
+	defer s.changing.pass()
+	if run = s.inForce(); run == nil {
+		return nil
+	}
+	context.AfterFunc(limit, func() { close(s.cut) })
+	s.closeSockets(func(string) bool { return false })
+	err := s.retire(limit, run)
 	s.retired.Wait()
-	s.current = nil
+	s.setInForce(nil)
 	err = errors.Join(err, s.runtime.close())
 	s.log.Info("server stopped")
-	return err
-}
-
-// Addresses gives where a listener listens, in the order of its addresses.
-func (s *Server) Addresses(listener string) []net.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []net.Addr
-	if s.current == nil {
-		return nil
-	}
-	for _, l := range s.current.listeners {
-		if l.name == listener {
-			for _, address := range l.module.Sockets() {
-				list = append(list, s.sockets[socketKey(listener, address)].Addr())
-			}
-		}
-	}
-	return list
+	return errors.Join(err, s.log.close())
 }

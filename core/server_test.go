@@ -2,10 +2,13 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +252,138 @@ func TestReloadBindsAndClosesListeners(t *testing.T) {
 	}
 }
 
+func TestReloadTellsWhatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	text := func(level, trace string) string {
+		return "server {\n  hostname = \"mx.example.test\"\n}\nlog {\n  level = \"" + level + "\"\n}\ntrace {\n  keep = \"" + trace + "\"\n}\n"
+	}
+	path := file(t, text("info", "2d"))
+	s := start(t, options(t, path, newRegistry(new(journal))))
+	for _, tt := range []struct {
+		text string
+		want []string
+	}{
+		{text("debug", "2d"), nil},
+		{text("debug", "3d"), []string{"8: server/needs-restart"}},
+		{text("debug", "3d") + "store \"sqlite\" {\n  body_limit = \"8KiB\"\n}", []string{"8: server/needs-restart", "11: server/needs-restart"}},
+		{text("debug", "2d"), nil},
+		{strings.Replace(text("info", "2d"), "level", "format = \"json\"\n  level", 1), []string{"5: server/needs-restart"}},
+		{strings.Replace(text("info", "2d"), "mx.", "mx1.", 1), nil},
+	} {
+		write(t, path, tt.text)
+		ds, _, err := s.Reload(t.Context())
+		if err != nil {
+			t.Fatal(err, ds)
+		}
+		if diff := cmp.Diff(tt.want, codes(ds)); diff != "" {
+			t.Errorf("%s\ndiagnostics (-want +got):\n%s", tt.text, diff)
+		}
+	}
+}
+
+// A session that began before a reload has the time of a stop like the others.
+func TestStopLetsSessionsOfBeforeAReloadFinish(t *testing.T) {
+	t.Parallel()
+	for name, hurry := range map[string]bool{"they finish": false, "a second signal": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := core.NewServer(options(t, file(t, serving), newRegistry(new(journal))))
+			if ds, _, err := s.Start(t.Context()); err != nil {
+				t.Fatal(err, ds.Err())
+			}
+			address := s.Addresses("in")[0]
+			c := dial(t, address)
+			c.ask("a@example.test")
+			if ds, _, err := s.Reload(t.Context()); err != nil {
+				t.Fatal(err, ds.Err())
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stopped := make(chan error)
+			go func() { stopped <- s.Stop(ctx) }()
+			for closed := false; !closed; {
+				var d net.Dialer
+				conn, err := d.DialContext(t.Context(), "tcp", address.String())
+				if closed = err != nil; !closed {
+					_ = conn.Close()
+				}
+			}
+			if got := c.ask("a@example.test"); got != "one=first;two=plain;sink=;" {
+				t.Errorf("the old session got %s", got)
+			}
+			if hurry {
+				cancel()
+			} else {
+				fmt.Fprintln(c.conn, "QUIT")
+			}
+			if err := <-stopped; err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			if all := s.Domains().All(); len(all) != 0 || s.Listening() != nil {
+				t.Errorf("after the stop there are %v", all)
+			}
+		})
+	}
+}
+
+func TestStopDoesNotWaitForAReloadThatHangs(t *testing.T) {
+	t.Parallel()
+	j := &journal{held: make(chan struct{})}
+	path := file(t, serving)
+	s := start(t, options(t, path, newRegistry(j)))
+	write(t, path, strings.Replace(serving, "probe \"two\" {}", "probe \"two\" { fails = \"hang\" }", 1))
+	reloaded := make(chan error)
+	go func() {
+		_, _, err := s.Reload(t.Context())
+		reloaded <- err
+	}()
+	for !slices.Contains(j.take(), "hang two") {
+		runtime.Gosched()
+	}
+	if len(s.Listening()) != 1 || len(s.Domains().All()) != 3 {
+		t.Error("what is in force is not told")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Stop(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("stop: %v", err)
+	}
+	close(j.held)
+	if err := <-reloaded; err != nil {
+		t.Errorf("reload: %v", err)
+	}
+}
+
+func TestStopDoesNotWaitForAListenerThatAccepts(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(serving, "\"127.0.0.1:0\"", "\"127.0.0.1:0\"\n  deaf    = true", 1)
+	text = strings.Replace(text, "hostname", "drain_timeout = \"10ms\"\n  hostname", 1)
+	start(t, options(t, file(t, text), newRegistry(new(journal)))) // and stops it
+}
+
+// A Unix socket belongs to the user, and may stand in the data directory, which
+// is not there at the first start.
+func TestUnixSocketsAreBoundByTheUser(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(serving, "\"127.0.0.1:0\"", "[\"127.0.0.1:0\", \"unix:in.sock\"]", 1)
+	o := options(t, file(t, strings.Replace(text, "hostname", "user = \"root\"\n  hostname", 1)), newRegistry(new(journal)))
+	path, dropped := filepath.Join(o.DataDir, "in.sock"), false
+	o.DropPrivileges = func(user *core.SystemUser) error {
+		dropped = user.UID == 0
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is bound too early: %v", err)
+		}
+		return os.Mkdir(o.DataDir, 0o700)
+	}
+	s := start(t, o)
+	if !dropped {
+		t.Error("privileges are kept")
+	}
+	if got := dial(t, s.Addresses("in")[1]).ask("a@example.test"); got != "one=first;two=plain;sink=;" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestDiagnosticsOfChains(t *testing.T) {
 	t.Parallel()
 	chainOf := func(body string) string {
@@ -283,7 +418,7 @@ func TestDiagnosticsOfChains(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ds, _ := core.Validate(options(t, file(t, tt.text), newRegistry(new(journal))))
+			ds, _ := core.Validate(options(t, file(t, "domain \"home.test\" {}"+tt.text), newRegistry(new(journal))))
 			if diff := cmp.Diff(tt.want, codes(ds)); diff != "" {
 				t.Errorf("diagnostics (-want +got):\n%s\n%v", diff, ds)
 			}

@@ -1,13 +1,10 @@
 package core
 
 import (
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
@@ -17,11 +14,12 @@ import (
 type ServerSettings struct {
 	// Hostname is the name by which the server calls itself in greetings and
 	// Received fields; the world finds it in the DNS.
-	Hostname string `config:"hostname,required"`
+	Hostname string `config:"hostname,required" example:"mx1.example.org"`
 	// DataDir is where everything lives that the server keeps. A relative path
 	// stands beside the configuration file.
 	DataDir string `config:"data_dir" default:"/var/lib/mox-like"`
-	// User is the system user that the server becomes once its ports are bound.
+	// User is the system user that the server becomes once its ports are bound. The
+	// user must be able to read the configuration and the keys.
 	User string `config:"user"`
 	// Postmaster is the account that gets mail to postmaster where a domain has
 	// neither such an alias nor such an account.
@@ -39,7 +37,8 @@ type LogSettings struct {
 	Level string `config:"level" default:"info" values:"debug,info,warn,error"`
 	// Format is console for people and json for programs.
 	Format string `config:"format" default:"console" values:"console,json"`
-	// Output is stderr, stdout or the path of a file.
+	// Output is stderr, stdout or the path of a file. A relative path stands beside
+	// the configuration file. The file is opened again at every reload.
 	Output string `config:"output" default:"stderr"`
 }
 
@@ -47,6 +46,10 @@ type LogSettings struct {
 type TraceSettings struct {
 	// Keep is how long decisions can be looked up.
 	Keep time.Duration `config:"keep" default:"14d" min:"1h"`
+	// MaxSize is about how much room the traces may take in the database. Beyond
+	// it the oldest are removed early. A quarter of it is for the old traces
+	// of discarded messages, which no others drive out.
+	MaxSize config.Size `config:"max_size" default:"1GiB" min:"1MiB"`
 }
 
 // StoreSettings is the block of store "sqlite", the one store of this build.
@@ -76,6 +79,7 @@ type settings struct {
 	file    *config.File
 	baseDir string
 	domains *Domains
+	user    *SystemUser // of the server block, once findUser has found it
 }
 
 // decodeSettings reads what belongs to the core. It goes on after mistakes, so
@@ -84,15 +88,13 @@ type settings struct {
 func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagnostics) {
 	s := &settings{file: file, baseDir: filepath.Dir(file.Name)}
 	ds := config.Decode(file.Root, &s.topLevel)
-	if s.Server == nil {
-		s.Server = new(ServerSettings)
-	}
+	withDefaults(&s.Server)
 	withDefaults(&s.Log)
 	withDefaults(&s.Trace)
 	withDefaults(&s.Store)
 	if s.Server.Hostname != "" {
 		if _, err := mail.ParseDomain(s.Server.Hostname); err != nil {
-			r := file.Root.Blocks("server")[0].DefRange
+			r := file.Root.Blocks("server")[0].Place("hostname")
 			ds.Errorf(r, "server/bad-hostname", "hostname %q is not a host name", s.Server.Hostname).
 				WithDetail("Write the name that the DNS has for this machine, such as \"mx1.example.org\".")
 		}
@@ -115,26 +117,4 @@ func withDefaults[T any](block **T) {
 		*block = new(T)
 		config.Decode(&config.Block{Body: new(hclsyntax.Body)}, *block)
 	}
-}
-
-// newLogger builds the logger that the log block asks for.
-func newLogger(s *LogSettings) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(s.Level)
-	if err != nil {
-		return nil, err
-	}
-	c := zap.NewProductionConfig()
-	c.Level = zap.NewAtomicLevelAt(level)
-	c.Encoding = s.Format
-	c.OutputPaths = []string{s.Output}
-	c.Sampling = nil
-	c.DisableStacktrace = true
-	c.DisableCaller = true
-	c.EncoderConfig.TimeKey = "time"
-	c.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	if s.Format == "console" {
-		c.EncoderConfig.EncodeTime = zapcore.TimeEncoderOfLayout(time.DateTime)
-		c.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
-	}
-	return c.Build(zap.ErrorOutput(zapcore.Lock(os.Stderr)))
 }

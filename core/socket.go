@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/mox-like/mox-like/core/unixsocket"
 )
 
 // socket is a listening socket. It outlives configurations: each generation
@@ -41,33 +42,22 @@ func listenOn(ctx context.Context, address, dataDir string, given map[string]net
 }
 
 func bind(ctx context.Context, address, dataDir string) (net.Listener, error) {
-	var lc net.ListenConfig
-	path, isUnix := strings.CutPrefix(address, "unix:")
-	if !isUnix {
-		l, err := lc.Listen(ctx, "tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w%s", address, err, bindAdvice(err))
+	if path, ok := unixPath(address); ok {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dataDir, path)
 		}
-		return l, nil
+		return unixsocket.Listen(ctx, path)
 	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dataDir, path)
-	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		return nil, errors.Join(fmt.Errorf("listen on unix:%s: another process listens there", path), conn.Close())
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove stale socket: %w", err)
-	}
-	l, err := lc.Listen(ctx, "unix", path)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, listenNetwork(address), address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on unix:%s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("restrict socket: %w", err), l.Close())
+		return nil, fmt.Errorf("listen on %s: %w%s", address, err, bindAdvice(err))
 	}
 	return l, nil
 }
+
+// unixPath gives the path of an address of the form unix:path.
+func unixPath(address string) (string, bool) { return strings.CutPrefix(address, "unix:") }
 
 // accept passes connections on to whoever holds a lease.
 func (s *socket) accept() {

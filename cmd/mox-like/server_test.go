@@ -129,7 +129,11 @@ func smtpDialog(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: smtp DIR LISTENER DIALOG")
 	}
-	conn, err := net.Dial("tcp", address(ts, args[0], args[1]))
+	network, where := "tcp", address(ts, args[0], args[1])
+	if path, ok := strings.CutPrefix(where, "unix:"); ok {
+		network, where = "unix", path
+	}
+	conn, err := net.Dial(network, where)
 	ts.Check(err)
 	defer conn.Close()
 	ts.Check(conn.SetDeadline(time.Now().Add(patience)))

@@ -21,6 +21,7 @@ const (
 	exitInvalid = 1 // the configuration has errors
 	exitFailed  = 2 // it could not be done
 	exitStrict  = 3 // validate --strict met warnings
+	exitStopped = 3 // status found no server
 )
 
 const exitCodes = `Exit status:
@@ -78,7 +79,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	message := err.Error()
 	if exit, ok := errors.AsType[*exitError](err); ok {
 		code, message = exit.code, exit.message
-	} else if _, ok := errors.AsType[usageError](err); ok || cmd == root {
+	} else if _, ok := errors.AsType[usageError](err); ok {
 		message += fmt.Sprintf("\nSee '%s --help'.", cmd.CommandPath())
 	}
 	if message != "" {
@@ -87,23 +88,11 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	return code
 }
 
-// usageError is an error of the arguments.
-type usageError struct{ error }
-
-// arguments makes cobra's check of arguments tell bad usage.
-func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
-		}
-		return nil
-	}
-}
-
 func newRootCommand(s Streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "mox-like",
-		Short: "A mail server made of modules",
+		Use:     "mox-like",
+		Version: version(),
+		Short:   "A mail server made of modules",
 		Long: `A mail server made of modules: one file says which of them run, and in which
 order they judge every connection and every message.
 
@@ -113,10 +102,13 @@ each module says to each message.`,
   mox-like demo --print-config > mox-like.hcl
   mox-like validate
   mox-like run`,
+		Args:          onlyCommands,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate("mox-like {{.Version}}\n")
+	root.SetFlagErrorFunc(badFlag)
 	root.AddCommand(
 		newRunCommand(s),
 		newDemoCommand(s),

@@ -104,6 +104,26 @@ func TestReadLine(t *testing.T) {
 	}
 }
 
+// TestProgram: 'go run' leaves its programs where nobody finds them.
+func TestProgram(t *testing.T) {
+	t.Parallel()
+	const inCache = "/var/cache/go/40/400ea3f59634f9a7504b467b0f5b7eeb62c11d4d187c0df28479439c1edbfe47-d/mox-like"
+	tests := []struct{ executable, called, want string }{
+		{"/tmp/go-build3466033562/b001/exe/mox-like", "/tmp/go-build3466033562/b001/exe/mox-like", "go run ./cmd/mox-like"},
+		{"/root/.cache/go-build/40/400e-d/mox-like", "/root/.cache/go-build/40/400e-d/mox-like", "go run ./cmd/mox-like"},
+		{inCache, inCache, "go run ./cmd/mox-like"},
+		{"/usr/local/bin/mox-like", "mox-like", "mox-like"},
+		{"/home/me/go-builder/mox-like", "./mox-like", "./mox-like"},
+		{"/home/me/my mail/mox-like", "/home/me/my mail/mox-like", "'/home/me/my mail/mox-like'"},
+		{"", "mox-like", "mox-like"},
+	}
+	for _, test := range tests {
+		if got := program(test.executable, test.called); got != test.want {
+			t.Errorf("%s, called as %s: %s, want %s", test.executable, test.called, got, test.want)
+		}
+	}
+}
+
 // TestDemoPasswords: they are made once, and a file that lacks one is completed.
 func TestDemoPasswords(t *testing.T) {
 	t.Parallel()

@@ -12,10 +12,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"text/template"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +39,7 @@ type DemoOptions struct {
 
 // DemoPorts are the ports of the demo on 127.0.0.1.
 type DemoPorts struct {
-	SMTP, Submission, StartTLS, IMAP uint16
+	SMTP, Submission, StartTLS, IMAP int
 }
 
 // flags names the flag of each port.
@@ -52,8 +54,8 @@ func (p *DemoPorts) flags() []demoFlag {
 
 type demoFlag struct {
 	name  string
-	port  *uint16
-	value uint16
+	port  *int
+	value int
 	usage string
 }
 
@@ -83,7 +85,7 @@ Exit status:
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), &o, s) },
 	}
 	for _, f := range o.Ports.flags() {
-		cmd.Flags().Uint16Var(f.port, f.name, f.value, f.usage)
+		cmd.Flags().Var(newNumber(f.port, f.value, 1, 65535), f.name, f.usage)
 	}
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "keep everything in `DIR` (default: mox-like/demo in your cache directory)")
 	cmd.Flags().BoolVar(&o.PrintConfig, "print-config", false, "print the configuration that the demo runs, and end")
@@ -108,11 +110,6 @@ func (o *DemoOptions) configuration(logLevel string) ([]byte, error) {
 }
 
 func runDemo(ctx context.Context, o *DemoOptions, s Streams) error {
-	for _, f := range o.Ports.flags() {
-		if *f.port == 0 {
-			return usageError{fmt.Errorf("--%s is a port from 1 to 65535, not 0", f.name)}
-		}
-	}
 	if o.PrintConfig {
 		text, err := o.configuration("info")
 		if err != nil {
@@ -179,7 +176,7 @@ func (o *DemoOptions) explain(err error) error {
 		return err
 	}
 	for _, f := range o.Ports.flags() {
-		if int(*f.port) == address.Port {
+		if *f.port == address.Port {
 			return fmt.Errorf("port %d is taken, perhaps by another demo: choose another by --%s", address.Port, f.name)
 		}
 	}
@@ -259,7 +256,7 @@ curl -k {{quote .Inbox}} -u {{quote .Alice.Login}}
 curl -k {{quote .Inbox}} -u {{quote .Bob.Login}}
 
 # why was that so?
-mox-like trace --last 20 --config {{quote .File}}
+{{.Program}} trace --last 20 --config {{quote .File}}
 
 What each handler says to each message and login comes here. Ctrl-C ends the demo.
 
@@ -269,7 +266,7 @@ var demoPage = template.Must(template.New("demo").Funcs(template.FuncMap{"quote"
 
 // demoPageData fills in the page.
 type demoPageData struct {
-	Dir, File                         string
+	Program, Dir, File                string
 	Users                             []demoUser
 	Alice, Bob                        demoUser
 	SMTP, Submission, StartTLS, Inbox string
@@ -278,8 +275,10 @@ type demoPageData struct {
 type demoUser struct{ Name, Password, Login string }
 
 func newDemoPage(o *DemoOptions, file string, passwords map[string]mail.Secret) demoPageData {
+	executable, _ := os.Executable() // "" where the system does not tell
 	page := demoPageData{
-		Dir: filepath.Dir(file), File: file,
+		Program: program(executable, os.Args[0]),
+		Dir:     filepath.Dir(file), File: file,
 		SMTP:       loopback(o.Ports.SMTP),
 		Submission: loopback(o.Ports.Submission),
 		StartTLS:   loopback(o.Ports.StartTLS),
@@ -293,7 +292,25 @@ func newDemoPage(o *DemoOptions, file string, passwords map[string]mail.Secret) 
 	return page
 }
 
-func loopback(port uint16) string { return "127.0.0.1:" + strconv.Itoa(int(port)) }
+func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+// goRun is where 'go run' puts programs: below a temporary directory, or in the
+// build cache, which may be anywhere.
+var goRun = regexp.MustCompile(`/go-build[0-9]*/|/[0-9a-f]{64}-d/[^/]+$`)
+
+// program is how this program is run from another terminal: as it was here.
+func program(executable, called string) string {
+	switch {
+	case goRun.MatchString(filepath.ToSlash(executable)):
+		return "go run ./cmd/mox-like"
+	case strings.ContainsFunc(called, func(r rune) bool {
+		return !strings.ContainsRune("/.-_", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}):
+		return shellQuote(called)
+	default:
+		return called
+	}
+}
 
 // shellQuote makes one word of a text for a POSIX shell.
 func shellQuote(text string) string {

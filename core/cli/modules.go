@@ -31,7 +31,7 @@ itself reads is explained as well: server, log, domain and the like.`,
 		Example: `  mox-like modules
   mox-like modules ratelimit
   mox-like modules server`,
-		Args: arguments(cobra.MaximumNArgs(1)),
+		Args: atMostOne("name"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			entries, err := allEntries()
 			if err != nil {
@@ -46,7 +46,7 @@ itself reads is explained as well: server, log, domain and the like.`,
 			return runModules(&o, s)
 		},
 	}
-	cmd.Flags().StringVar(&o.Format, "format", "text", "print `text` for people, or the whole reference as markdown")
+	cmd.Flags().StringVar(&o.Format, "format", "text", "print in a `FORMAT`: text for people, or markdown")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "markdown"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -58,7 +58,7 @@ func runModules(o *ModulesOptions, s Streams) error {
 	}
 	switch {
 	case o.Format != "text" && o.Format != "markdown":
-		return usageError{fmt.Errorf("--format is text or markdown, not %q", o.Format)}
+		return badUsage("--format is text or markdown, not %q", o.Format)
 	case o.Name != "":
 		if entries, err = findEntries(entries, o.Name); err != nil {
 			return err

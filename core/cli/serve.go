@@ -75,6 +75,9 @@ func (p *process) live(ctx context.Context, signals <-chan os.Signal, ops contro
 		beside.Go(func() { worked <- p.work(ctx, ops) })
 	}
 	beside.Go(func() { watchdog(ctx, ops, p.server.Logger()) })
+	hangups := make(chan struct{}, 1)
+	// It is not waited for: a reload that hangs must not keep the process alive.
+	go p.reloadOnHangup(ctx, hangups)
 	notify("READY=1", "STATUS=serving")
 	for {
 		select {
@@ -82,7 +85,10 @@ func (p *process) live(ctx context.Context, signals <-chan os.Signal, ops contro
 			if sig != syscall.SIGHUP {
 				return nil
 			}
-			p.reloadOnSignal(ctx)
+			select {
+			case hangups <- struct{}{}:
+			default: // a reload that is to come reads the same file
+			}
 		case err := <-worked:
 			return err
 		case <-ctx.Done():
@@ -118,6 +124,18 @@ func (p *process) stop(ctx context.Context, signals <-chan os.Signal) error {
 		return fmt.Errorf("stop server: %w", err)
 	}
 	return nil
+}
+
+// reloadOnHangup reloads each time that it is asked to, until ctx ends.
+func (p *process) reloadOnHangup(ctx context.Context, hangups <-chan struct{}) {
+	for {
+		select {
+		case <-hangups:
+			p.reloadOnSignal(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // reloadOnSignal has nobody to tell what is wrong but the log.

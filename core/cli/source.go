@@ -35,9 +35,13 @@ type ConfigOptions struct {
 
 // add gives a command the flags, and its subcommands too.
 func (o *ConfigOptions) add(cmd *cobra.Command) {
+	o.addFile(cmd)
+	o.addVariables(cmd)
+}
+
+func (o *ConfigOptions) addFile(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&o.File, "config", "c", "", "the configuration `FILE` (default "+localConfig+" here, else "+systemConfig+")")
-	o.addVariables(cmd)
 	_ = cmd.MarkPersistentFlagFilename("config", "hcl")
 }
 
@@ -98,7 +102,7 @@ func (o *ConfigOptions) variables() (map[string]string, error) {
 	for _, text := range o.Variables {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
-			return nil, usageError{fmt.Errorf("--var %q is not of the form NAME=VALUE", text)}
+			return nil, badUsage("--var %q is not of the form NAME=VALUE", text)
 		}
 		values[name] = value
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,7 +26,11 @@ func newStatusCommand(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell whether the server runs, and where it listens",
-		Long:  "Tell whether a server runs on the configuration's data directory, since when,\nand where it listens.\n\n" + exitCodes,
+		Long: `Tell whether a server runs on the configuration's data directory, since when,
+and where it listens.
+
+` + exitCodes + `
+  3  no server runs`,
 		Example: `  mox-like status
   mox-like status --json`,
 		Args: arguments(cobra.NoArgs),
@@ -38,7 +43,7 @@ func newStatusCommand(s Streams) *cobra.Command {
 
 func runStatus(ctx context.Context, o *StatusOptions, s Streams) error {
 	server, dir, err := o.Config.connectRunning(ctx, s)
-	status := &control.Status{DataDir: dir}
+	status := &control.Status{DataDir: absolute(dir)}
 	if err == nil {
 		status, err = server.Status(ctx)
 		err = errors.Join(err, server.Close())
@@ -46,11 +51,24 @@ func runStatus(ctx context.Context, o *StatusOptions, s Streams) error {
 	if err != nil && !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
-	if o.JSON {
-		return json.NewEncoder(s.Out).Encode(status)
+	if !o.JSON {
+		printStatus(s, status)
+	} else if err := json.NewEncoder(s.Out).Encode(status); err != nil {
+		return fmt.Errorf("print status: %w", err)
 	}
-	printStatus(s, status)
+	if !status.Running {
+		return &exitError{code: exitStopped}
+	}
 	return nil
+}
+
+// absolute gives the path from the root, where the system can tell.
+func absolute(path string) string {
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return whole
 }
 
 func printStatus(s Streams, status *control.Status) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ import (
 // Widths of columns, in characters.
 const (
 	maxHandlerWidth = 24
-	maxReasonWidth  = 64
+	maxReasonWidth  = 96
 )
 
 // Colours of a terminal (ECMA-48 SGR).
@@ -37,11 +36,17 @@ type tracePrinter struct {
 	color bool
 	// zone is the time zone; nil means the machine's.
 	zone *time.Location
+	// begun tells that there is a record above, to keep apart from.
+	begun bool
 }
 
 // print writes a record in one piece.
 func (p *tracePrinter) print(r *trace.Record) error {
 	var b bytes.Buffer
+	if p.begun {
+		b.WriteByte('\n')
+	}
+	p.begun = true
 	p.head(&b, r)
 	var handler, verdict, reason int
 	lines := make([]traceLine, 0, len(r.Entries))
@@ -55,15 +60,15 @@ func (p *tracePrinter) print(r *trace.Record) error {
 		lines = append(lines, l)
 	}
 	for _, l := range lines {
-		fmt.Fprintf(&b, "  %-7s  %-*s  %s  %-*s  %s  %s\n", l.stage, handler, l.handler,
-			p.paint(l.color, fmt.Sprintf("%-*s", verdict, l.verdict)), reason, l.reason,
-			p.paint(dim, fmt.Sprintf("%7s", l.duration)), p.paint(dim, l.position))
+		fmt.Fprintf(&b, "  %-7s  %-*s  %s  %s  %-*s  %s\n", l.stage, handler, l.handler,
+			p.paint(l.color, fmt.Sprintf("%-*s", verdict, l.verdict)),
+			p.paint(dim, fmt.Sprintf("%7s", l.duration)), reason, l.reason, p.paint(dim, l.position))
 	}
 	if !explained {
 		fmt.Fprintf(&b, "  %-7s  %s\n", "reason", harmless(r.Outcome.Reason))
 	}
-	if r.Outcome.Reply != "" {
-		fmt.Fprintf(&b, "  %-7s  %s\n", "reply", harmless(r.Outcome.Reply))
+	if reply := replyText(r); reply != "" {
+		fmt.Fprintf(&b, "  %-7s  %s\n", "reply", harmless(reply))
 	}
 	_, err := p.w.Write(b.Bytes())
 	return err
@@ -77,37 +82,56 @@ func (p *tracePrinter) head(b *bytes.Buffer, r *trace.Record) {
 	}
 	fmt.Fprintf(b, "%s  %-7s  %s  ", r.Time.In(zone).Format(time.DateTime), r.Kind, p.paint(bold, harmless(r.ID)))
 	if r.Kind == trace.KindMessage {
-		fmt.Fprintf(b, "<%s> to %s", harmless(r.ReversePath), recipientList(r.Recipients))
+		fmt.Fprintf(b, "<%s> to %s", harmless(r.ReversePath), recipientList(r))
 	} else {
 		fmt.Fprintf(b, "%s %s", harmless(r.Protocol), harmless(r.Listener))
 	}
 	if r.User != "" {
 		fmt.Fprintf(b, "  user %s", harmless(r.User))
 	}
-	fmt.Fprintf(b, "  from %s", harmless(r.RemoteIP))
-	outcome := r.Outcome.Action
-	if outcome == mail.ActionContinue.String() {
-		outcome = mail.ActionAccept.String() // nobody was against it
+	from := harmless(r.RemoteIP)
+	if from == "" {
+		from = "a unix socket"
 	}
-	if r.Outcome.Handler != "" {
-		outcome += " by " + harmless(r.Outcome.Handler)
+	action, handler := r.Decision()
+	outcome := action
+	if handler != "" {
+		outcome += " by " + harmless(handler)
 	}
-	fmt.Fprintf(b, "  %s\n", p.paint(actionColor(r.Outcome.Action), outcome))
+	if r.Kind == trace.KindMessage && action == mail.ActionQuarantine.String() {
+		outcome += ", kept in Junk"
+	}
+	fmt.Fprintf(b, "  from %s  %s\n", from, p.paint(actionColor(action), outcome))
+}
+
+// replyText gives what the client was told: of an SMTP reply, IMAP sends the text
+// alone.
+func replyText(r *trace.Record) string {
+	reply := r.Outcome.Reply
+	if parts := strings.SplitN(reply, " ", 3); r.Protocol == string(mail.ProtocolIMAP) && len(parts) == 3 {
+		return parts[2]
+	}
+	return reply
 }
 
 // maxShownRecipients bounds how many are named in a line.
 const maxShownRecipients = 3
 
-func recipientList(list []string) string {
-	if len(list) == 0 {
+// recipientList names the recipients: those that were accepted, then those that
+// were not.
+func recipientList(r *trace.Record) string {
+	var names []string
+	for _, recipient := range r.Recipients {
+		names = append(names, "<"+harmless(recipient)+">")
+	}
+	for _, recipient := range r.RefusedRecipients() {
+		names = append(names, "<"+harmless(recipient)+"> (refused)")
+	}
+	if len(names) == 0 {
 		return "no recipient"
 	}
-	names := make([]string, 0, maxShownRecipients)
-	for _, r := range list[:min(len(list), maxShownRecipients)] {
-		names = append(names, "<"+harmless(r)+">")
-	}
-	text := strings.Join(names, ", ")
-	if more := len(list) - maxShownRecipients; more > 0 {
+	text := strings.Join(names[:min(len(names), maxShownRecipients)], ", ")
+	if more := len(names) - maxShownRecipients; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
@@ -166,15 +190,7 @@ func actionColor(action string) string {
 // severalRecipients tells whether a recipient must be named beside what was said
 // about it, since the record has not just that one.
 func severalRecipients(r *trace.Record) bool {
-	if len(r.Recipients) > 1 {
-		return true
-	}
-	for _, e := range r.Entries {
-		if e.Recipient != "" && !slices.Contains(r.Recipients, e.Recipient) {
-			return true
-		}
-	}
-	return false
+	return len(r.Recipients)+len(r.RefusedRecipients()) > 1
 }
 
 // shortDuration gives three significant digits at most.

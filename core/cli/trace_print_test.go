@@ -62,6 +62,22 @@ func records() []*trace.Record {
 			Outcome: trace.Outcome{Action: "defer", Reason: "too many connections"},
 		},
 		{
+			ID: "01jq3k5m7n8p9r0s6t", Kind: trace.KindMessage, Time: at, Protocol: "smtp", Listener: "lmtp",
+			ReversePath: "bob@example.org", Recipients: []string{"alice@example.test"},
+			Outcome: trace.Outcome{Action: "accept", Handler: "deliver"},
+			Entries: []mail.Entry{
+				{Stage: mail.StageRcpt, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionReject, Recipient: "nobody@example.test", Reason: "no account, alias or catch_all for nobody@example.test"},
+				{Stage: mail.StageRcpt, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionAccept, Recipient: "alice@example.test", Reason: "delivered to alice@example.test"},
+				{Stage: mail.StageData, Handler: "clamav", Position: "mox-like.hcl:60", Action: mail.ActionQuarantine, Reason: "Eicar"},
+				{Stage: mail.StageData, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionAccept, Reason: "stored in Junk of alice@example.test"},
+			},
+		},
+		{
+			ID: "01jq3k5m7n8p9r0s7t", Kind: trace.KindMessage, Time: at, Protocol: "smtp", Listener: "mx", RemoteIP: "192.0.2.9",
+			Outcome: trace.Outcome{Action: "reject", Handler: "deliver", Reply: "550 5.1.1 There is no such mailbox here", Reason: "nobody"},
+			Entries: []mail.Entry{{Stage: mail.StageRcpt, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionReject, Recipient: "nobody@example.test", Reason: "nobody"}},
+		},
+		{
 			// A stranger that would clear the screen, ring, and write from right to left.
 			ID: "01jq3k5m7n8p9r0s5t", Kind: trace.KindMessage, Time: at, RemoteIP: "192.0.2.9",
 			ReversePath: "\x1b[2J\x07evil@example.org", Recipients: []string{"al\u202eice@example.test"}, User: "a\nb",

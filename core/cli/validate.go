@@ -28,11 +28,13 @@ type ValidateOptions struct {
 func newValidateCommand(s Streams) *cobra.Command {
 	var o ValidateOptions
 	cmd := &cobra.Command{
-		Use:   "validate [FILE...]",
-		Short: "Check a configuration",
+		Use:        "validate [FILE...]",
+		Short:      "Check a configuration",
+		SuggestFor: []string{"check", "test", "lint", "verify"},
 		Long: `Check configurations as thoroughly as 'run' would: syntax, names, types, and
 every module's own opinion of its settings. All mistakes are told at once, with
-their places. Nothing is opened, written or asked over the network.
+their places. Nothing is opened, written or asked over the network. A file that
+cannot be read does not keep the others from being checked.
 
 Exit status:
   0  no errors; there may be warnings
@@ -52,7 +54,7 @@ Exit status:
 		},
 	}
 	o.Config.add(cmd)
-	cmd.Flags().StringVar(&o.Format, "format", "text", "print `text` for people or json for programs")
+	cmd.Flags().StringVar(&o.Format, "format", "text", "print in a `FORMAT`: text for people, or json for programs")
 	cmd.Flags().BoolVar(&o.Strict, "strict", false, "exit with 3 when there are warnings")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -60,18 +62,23 @@ Exit status:
 
 func runValidate(o *ValidateOptions, s Streams) error {
 	if o.Format != "text" && o.Format != "json" {
-		return usageError{fmt.Errorf("--format is text or json, not %q", o.Format)}
+		return badUsage("--format is text or json, not %q", o.Format)
 	}
 	if len(o.Files) > 0 && o.Config.File != "" {
-		return usageError{errors.New("name the files either by --config or alone")}
+		return badUsage("name the files either by --config or alone")
 	}
 	options, files, err := o.options()
 	if err != nil {
 		return err
 	}
 	var all config.Diagnostics
+	var unreadable []error
 	sources := make(map[string][]byte)
 	for _, options.ConfigFile = range files {
+		if err := readable(options.ConfigFile); err != nil {
+			unreadable = append(unreadable, err)
+			continue
+		}
 		ds, texts := core.Validate(options)
 		all.Append(ds)
 		maps.Copy(sources, texts)
@@ -82,7 +89,12 @@ func runValidate(o *ValidateOptions, s Streams) error {
 		}
 	} else {
 		config.Print(s.Out, all, sources, config.PrintOptions{Color: color(s.Out)})
-		fmt.Fprintln(s.Out, verdict(all))
+		if len(all) > 0 || len(unreadable) == 0 {
+			fmt.Fprintln(s.Out, verdict(all))
+		}
+	}
+	if err := errors.Join(unreadable...); err != nil {
+		return err
 	}
 	return validity(all, o.Strict)
 }
@@ -92,11 +104,6 @@ func (o *ValidateOptions) options() (core.Options, []string, error) {
 	if len(o.Files) == 0 {
 		options, err := o.Config.server()
 		return options, []string{options.ConfigFile}, err
-	}
-	for _, file := range o.Files {
-		if err := readable(file); err != nil {
-			return core.Options{}, nil, err
-		}
 	}
 	variables, err := o.Config.variables()
 	return core.Options{Config: config.Options{Variables: variables}}, o.Files, err

@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/mox-like/mox-like/core/mail"
 )
 
 // Expr is an expression that decoding leaves as it stands. The zero value means
@@ -44,6 +46,7 @@ var textTypes = map[reflect.Type]namedType{
 	reflect.TypeFor[Rate]():           {"rate", `"100/1h"`},
 	reflect.TypeFor[netip.Addr]():     {"IP address", `"192.0.2.1"`},
 	reflect.TypeFor[netip.AddrPort](): {"IP address with port", `"192.0.2.1:25"`},
+	reflect.TypeFor[mail.Address]():   {"mail address", `"alice@example.org"`},
 	networkType:                       {"network", `"192.0.2.0/24"`}, // or an address, see parseNetwork
 }
 

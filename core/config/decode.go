@@ -157,7 +157,7 @@ func (d *decoder) reportMissing(f *setting) {
 func (s *setting) applyDefault(field reflect.Value) {
 	if s.hasDef {
 		v := reflect.New(s.typ).Elem()
-		if err := s.setDefault(v); err != nil {
+		if err := s.setFromTag(v, s.def); err != nil {
 			panic(fmt.Sprintf("config: default of %q: %v", s.name, err))
 		}
 		field.Set(v)
@@ -231,13 +231,23 @@ func (d *decoder) noBlock(f *setting, field reflect.Value) {
 		return // reported as an attribute that should be a block
 	}
 	if f.required {
-		d.ds.Errorf(d.block.DefRange, "config/missing-block", "%s needs a block %q", d.where(), f.name).
+		d.ds.Errorf(d.beginning(), "config/missing-block", "%s needs a block %q", d.where(), f.name).
 			WithDetail("Write %s { … }.", f.blockExample())
 		return
 	}
 	if f.role == roleBlock && f.typ.Kind() == reflect.Struct {
 		applyDefaults(field)
 	}
+}
+
+// beginning is where a missing block is told: the header, and for the file its
+// first line.
+func (d *decoder) beginning() hcl.Range {
+	at := d.block.DefRange
+	if d.block.Type == "" {
+		at.Start, at.End = hcl.InitialPos, hcl.InitialPos
+	}
+	return at
 }
 
 // blockExample gives the header of a block as the file would have it.
@@ -273,7 +283,7 @@ func (d *decoder) label(f *setting, field reflect.Value) {
 	switch {
 	case f.values != nil && !slices.Contains(f.values, text):
 		d.ds.Errorf(d.block.LabelRange(i), "config/bad-value", "%s: %q is not a %s", d.where(), text, f.name).
-			Detail = f.valuesDetail(text)
+			Detail = f.valuesDetail(f.name, text)
 	case text == "" && !known:
 		d.ds.Errorf(d.block.LabelRange(i), "config/bad-value", "%s: the %s is empty", d.where(), f.name)
 	default:
@@ -324,15 +334,48 @@ func (d *decoder) unknownBlocks() {
 	}
 }
 
-// hint gives the near name, else the names that there are.
+// Hinter is a target of Decode that knows of some settings that it does not have
+// where they belong.
+type Hinter interface {
+	// Hint says what to do with an attribute or block of that name, "" if nothing
+	// is known of it.
+	Hint(name string) string
+}
+
+// hint says where a setting belongs, else gives the near name, else the names
+// that there are.
 func (d *decoder) hint(name string, names []string, kind string) string {
+	for _, target := range d.targets {
+		if h, ok := reflect.TypeAssert[Hinter](target.Addr()); ok && h.Hint(name) != "" {
+			return h.Hint(name)
+		}
+		if block := blockWith(target.Type(), name); block != "" {
+			return fmt.Sprintf("It belongs into %s { … }.", block)
+		}
+	}
 	if near := Suggest(name, append(slices.Clone(names), append(d.attributes, d.blocks...)...)); near != "" {
 		return fmt.Sprintf("Did you mean %q?", near)
 	}
 	if len(names) == 0 {
 		return fmt.Sprintf("It takes no %s.", kind)
 	}
+	if len(names) == 1 {
+		return fmt.Sprintf("Its only %s is %q.", strings.TrimSuffix(kind, "s"), names[0])
+	}
 	return fmt.Sprintf("Its %s are %s.", kind, enumerate(names))
+}
+
+// blockWith gives the header of the nested block of a struct that has an
+// attribute, "" if none has.
+func blockWith(t reflect.Type, attribute string) string {
+	for _, block := range schemaOf(t).settings {
+		if block.role == roleBlock && slices.ContainsFunc(schemaOf(block.nested).settings, func(f setting) bool {
+			return f.role == roleAttribute && f.name == attribute
+		}) {
+			return block.blockExample()
+		}
+	}
+	return ""
 }
 
 func (d *decoder) attributeExample(name string) string {
@@ -364,15 +407,21 @@ func (d *decoder) unknownLabels() {
 
 // enumerate gives `"a", "b" and "c"`.
 func enumerate(names []string) string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = fmt.Sprintf("%q", n)
-	}
+	quoted := quoteAll(names)
 	if len(quoted) < 2 {
 		return strings.Join(quoted, "")
 	}
 	last := len(quoted) - 1
 	return strings.Join(quoted[:last], ", ") + " and " + quoted[last]
+}
+
+// quoteAll puts each name in quotes.
+func quoteAll(names []string) []string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = fmt.Sprintf("%q", n)
+	}
+	return quoted
 }
 
 // partRange gives the place of a part of a list or map, as deep as the text
@@ -395,12 +444,20 @@ func partOf(expr hcl.Expression, step any) hcl.Expression {
 			return e.Exprs[i]
 		}
 	case *hclsyntax.ObjectConsExpr:
-		for _, item := range e.Items {
-			key, hds := item.KeyExpr.Value(nil)
-			if !hds.HasErrors() && key.Type() == cty.String && key.IsKnown() && key.AsString() == step {
-				return item.ValueExpr
-			}
+		if item, ok := itemOf(e, step); ok {
+			return item.ValueExpr
 		}
 	}
 	return nil
+}
+
+// itemOf gives the item of a map that has a key.
+func itemOf(e *hclsyntax.ObjectConsExpr, name any) (hclsyntax.ObjectConsItem, bool) {
+	for _, item := range e.Items {
+		key, hds := item.KeyExpr.Value(nil)
+		if !hds.HasErrors() && key.Type() == cty.String && key.IsKnown() && key.AsString() == name {
+			return item, true
+		}
+	}
+	return hclsyntax.ObjectConsItem{}, false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/mail"
 )
 
 // all has a setting of each type.
@@ -112,7 +113,11 @@ func TestDecodeMistake(t *testing.T) {
 		{`count = -1`, `1:9-1:11 error config/bad-value: attribute "count": the number is out of range`},
 		{`factor = 1e400`, `1:10-1:15 error config/bad-value: attribute "factor": the number is too large`},
 		{`factor = {}`, `1:10-1:12 error config/wrong-type: attribute "factor" must be a number | Here stands a map. Write it as factor = 2.5.`},
-		{`time = 30`, `1:8-1:10 error config/wrong-type: attribute "time" must be a duration | Here stands a number. Write it as time = "15m".`},
+		{`time = 30`, `1:8-1:10 error config/wrong-type: attribute "time" must be a duration | Here stands a number. Write it as time = "30s".`},
+		{`time = 1.5`, `1:8-1:11 error config/wrong-type: attribute "time" must be a duration | Here stands a number. Write it as time = "15m".`},
+		{`size = 25`, `1:8-1:10 error config/wrong-type: attribute "size" must be a size | Here stands a number. Write it as size = "25MB".`},
+		{`size = 1048576`, `1:8-1:15 error config/wrong-type: attribute "size" must be a size | Here stands a number. Write it as size = "1MiB".`},
+		{`rate = 5`, `1:8-1:9 error config/wrong-type: attribute "rate" must be a rate | Here stands a number. Write it as rate = "5/1h".`},
 		{`time = "30"`, `1:8-1:12 error config/bad-value: attribute "time": "30" is not a duration | A duration needs a unit, such as "15m".`},
 		{`time = "1y"`, `1:8-1:12 error config/bad-value: attribute "time": "1y" is not a duration | The units of a duration are w, d, h, m, s and ms, each after a whole number.`},
 		{`size = "1XB"`, `1:8-1:13 error config/bad-value: attribute "size": "1XB" is not a size | The units of a size are B, KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024).`},
@@ -265,6 +270,44 @@ boddy {}
 	}
 }
 
+// described has settings whose types say too little about them.
+type described struct {
+	Host  string         `config:"host,required" example:"mx.example.org"`
+	Ports []int          `config:"ports,required" example:"25,587"`
+	Names []string       `config:"names,required" example:"a,b"`
+	Admin mail.Address   `config:"admin,required"`
+	Kind  string         `config:"kind,label" values:"sqlite"`
+	Outer *struct{ all } `config:"outer,block"`
+}
+
+// Hint knows of one word.
+func (*described) Hint(name string) string {
+	if name == "warm" {
+		return "It is hot here."
+	}
+	return ""
+}
+
+// TestDecodeHints holds what is said of what is missing, misplaced or known to the
+// struct.
+func TestDecodeHints(t *testing.T) {
+	t.Parallel()
+	f := parse(t, "d \"postgres\" {\n  bounded = 1\n  warm = 1\n  warm {}\n}\n")
+	want := strings.Join([]string{
+		`1:3-1:13 error config/bad-value: d "postgres": "postgres" is not a kind | Its only kind is "sqlite".`,
+		`2:3-2:10 error config/unknown-attribute: d "postgres" has no attribute "bounded" | It belongs into outer { … }.`,
+		`3:3-3:7 error config/unknown-attribute: d "postgres" has no attribute "warm" | It is hot here.`,
+		`1:1-1:13 error config/missing-attribute: d "postgres" needs the attribute "host" | Write host = "mx.example.org".`,
+		`1:1-1:13 error config/missing-attribute: d "postgres" needs the attribute "ports" | Write ports = [25, 587].`,
+		`1:1-1:13 error config/missing-attribute: d "postgres" needs the attribute "names" | Write names = ["a", "b"].`,
+		`1:1-1:13 error config/missing-attribute: d "postgres" needs the attribute "admin" | Write admin = "alice@example.org".`,
+		`4:3-4:7 error config/unknown-block: d "postgres" has no block "warm" | It is hot here.`,
+	}, "\n")
+	if diff := cmp.Diff(want, list(config.Decode(f.Root.Blocks()[0], new(described)))); diff != "" {
+		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+}
+
 // TestDecodeTwoStructs holds that each struct takes its own, labels too, and
 // that a mistake in what both have is told once.
 func TestDecodeTwoStructs(t *testing.T) {
@@ -355,6 +398,9 @@ func TestWrongTags(t *testing.T) {
 		}{},
 		"label": &struct {
 			A int `config:"a,label"`
+		}{},
+		"example not of the values": &struct {
+			A string `config:"a" example:"x" values:"y,z"`
 		}{},
 		"tag without config": &struct {
 			A string `default:"x"`

@@ -23,15 +23,16 @@
 // labels, optional. Fields without a tag are not settings; an embedded struct
 // without a tag lends its fields. The tags default, min, max and values are read
 // by the rules of the field's own type; a list's default is separated by commas.
+// So is the tag example, which diagnostics show where the type says too little.
 // A wrong tag is a mistake of the program and panics.
 //
 // # Types
 //
 // string, bool, integers, float64, time.Duration ("15m", "30d"), Size ("25MB"),
-// Rate ("100/1h"), netip.Addr, netip.AddrPort, netip.Prefix ("192.0.2.0/24"), any
-// encoding.TextUnmarshaler, slices and maps from string of these, pointers to
-// these (nil where the file says nothing), and Expr, which is not evaluated. One
-// value stands for a list of one. A null counts as not written.
+// Rate ("100/1h"), netip.Addr, netip.AddrPort, netip.Prefix ("192.0.2.0/24"),
+// mail.Address, any encoding.TextUnmarshaler, slices and maps from string of
+// these, pointers to these (nil where the file says nothing), and Expr, which is
+// not evaluated. One value stands for a list of one. A null counts as not written.
 //
 // An address stands for the network of itself alone: "192.0.2.1" is 192.0.2.1/32,
 // "2001:db8::1" is 2001:db8::1/128. "192.0.2.5/24" is an error, since either the

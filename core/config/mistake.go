@@ -36,10 +36,10 @@ func (s *setting) mistake(a *hclsyntax.Attribute, value cty.Value, secret bool, 
 	switch {
 	case errors.Is(err, errWrongType):
 		ds.Errorf(at, "config/wrong-type", "attribute %q must be %s", name, article(typeName(want))).
-			WithDetail("Here stands %s. Write it as %s = %s.", kindOf(value), s.name, s.example())
+			WithDetail("Here stands %s. Write it as %s = %s.", kindOf(value), s.name, s.exampleFor(value, secret))
 	case errors.As(err, &listed):
 		ds.Errorf(at, "config/bad-value", "attribute %q: %s is not one of its values", name, given).
-			Detail = s.valuesDetail(listed.given)
+			Detail = s.valuesDetail("value", listed.given)
 		if secret {
 			ds[0].Detail = fmt.Sprintf("Its values are %s.", enumerate(s.values))
 		}
@@ -83,9 +83,13 @@ func (s *setting) unreadable(a *hclsyntax.Attribute, name, given string, secret 
 	return ds
 }
 
-// valuesDetail gives the values that there are, and the near one.
-func (s *setting) valuesDetail(given string) string {
-	list := fmt.Sprintf("Its values are %s.", enumerate(s.values))
+// valuesDetail gives the values that there are, and the near one. noun is what
+// they are.
+func (s *setting) valuesDetail(noun, given string) string {
+	if len(s.values) == 1 {
+		return fmt.Sprintf("Its only %s is %q.", noun, s.values[0])
+	}
+	list := fmt.Sprintf("Its %ss are %s.", noun, enumerate(s.values))
 	if near := Suggest(given, s.values); near != "" {
 		return fmt.Sprintf("Did you mean %q? %s", near, list)
 	}
@@ -94,15 +98,47 @@ func (s *setting) valuesDetail(given string) string {
 
 // example gives a value of the setting as the file would have it.
 func (s *setting) example() string {
-	text := example(s.typ)
-	if s.values == nil {
-		return text
+	list := []string{s.sample}
+	switch {
+	case s.sample != "" && isList(s.typ):
+		list = strings.Split(s.sample, ",")
+	case s.sample != "":
+	case s.values != nil:
+		list = s.values[:1]
+	default:
+		return example(s.typ)
 	}
-	text = fmt.Sprintf("%q", s.values[0])
-	if base := deref(s.typ); base.Kind() == reflect.Slice && textType(base) == "" {
+	if base := elementType(s.typ); base.Kind() == reflect.String || textType(base) != "" {
+		list = quoteAll(list)
+	}
+	if text := strings.Join(list, ", "); isList(s.typ) {
 		return "[" + text + "]"
 	}
-	return text
+	return list[0]
+}
+
+// exampleFor gives an example that keeps the number that stands in the file
+// without its unit.
+func (s *setting) exampleFor(value cty.Value, secret bool) string {
+	if value.Type() != cty.Number || value.IsNull() || secret {
+		return s.example()
+	}
+	n, accuracy := value.AsBigFloat().Int64()
+	if accuracy != 0 || n <= 0 {
+		return s.example()
+	}
+	switch deref(s.typ) {
+	case durationType:
+		return fmt.Sprintf(`"%ds"`, n)
+	case reflect.TypeFor[Rate]():
+		return fmt.Sprintf(`"%d/1h"`, n)
+	case reflect.TypeFor[Size]():
+		if n < 1000 {
+			return fmt.Sprintf(`"%dMB"`, n)
+		}
+		return fmt.Sprintf("%q", Size(n))
+	}
+	return s.example()
 }
 
 func stepText(step any, secret bool) string {

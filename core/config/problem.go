@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // Problem is a mistake in a module's settings that the module itself finds.
 type Problem struct {
 	// Attribute is where: the name of an attribute or a nested block, with the
-	// blocks in front as a path: "tls.cert", "rule[1].key" for the second rule.
-	// "" means the whole block.
+	// blocks in front as a path: "tls.cert", "rule[1].key" for the second rule,
+	// "address[1]" for the second value of a list. "" means the whole block.
 	Attribute string
 	// Block is where Attribute stands if it is not the module's own block, such as
 	// that of a domain; nil means the module's.
@@ -49,7 +50,7 @@ func (ps Problems) Diagnostics(b *Block, code string) Diagnostics {
 		if p.Block != nil {
 			block = p.Block
 		}
-		d := Diagnostic{Severity: p.Severity, Code: p.Code, Summary: p.Message, Detail: p.Detail, Range: block.place(p.Attribute)}
+		d := Diagnostic{Severity: p.Severity, Code: p.Code, Summary: p.Message, Detail: p.Detail, Range: block.Place(p.Attribute)}
 		if d.Code == "" {
 			d.Code = code
 		}
@@ -58,14 +59,17 @@ func (ps Problems) Diagnostics(b *Block, code string) Diagnostics {
 	return ds
 }
 
-// place gives the range of the value of an attribute, or of the header of the
-// innermost block that the file has on the way to it.
-func (b *Block) place(path string) hcl.Range {
+// Place gives the range of the value of an attribute, whose path is written as in
+// a Problem, or of the header of the innermost block that the file has on the way
+// to it.
+func (b *Block) Place(path string) hcl.Range {
 	for path != "" {
 		var step string
 		step, path, _ = strings.Cut(path, ".")
 		name, index := cutIndex(step)
-		if a, ok := b.Attribute(name); ok {
+		if a, ok := b.Attribute(name); ok && name != step {
+			return partRange(a.Expr, []any{index})
+		} else if ok {
 			return a.Expr.Range()
 		}
 		nested := b.Blocks(name)
@@ -75,6 +79,19 @@ func (b *Block) place(path string) hcl.Range {
 		b = nested[index]
 	}
 	return b.DefRange
+}
+
+// KeyPlace gives the range of a key of an attribute that is a map, or of the
+// whole value where the text does not show the key.
+func (b *Block) KeyPlace(attribute, key string) hcl.Range {
+	if a, ok := b.Attribute(attribute); ok {
+		if e, ok := a.Expr.(*hclsyntax.ObjectConsExpr); ok {
+			if item, ok := itemOf(e, key); ok {
+				return item.KeyExpr.Range()
+			}
+		}
+	}
+	return b.Place(attribute)
 }
 
 // cutIndex splits "rule[1]".

@@ -21,6 +21,8 @@ func TestProblems(t *testing.T) {
   rule {
     key = "k"
   }
+  ports = [25, 26]
+  names = { a = 1, "b@c" = 2 }
 }
 `).Root.Blocks()[0]
 	var ps config.Problems
@@ -33,6 +35,9 @@ func TestProblems(t *testing.T) {
 	ps.Errorf("none.at.all", "what is not there")
 	ps.Errorf("rule[x]", "a wrong index")
 	ps.Errorf("rule[9]", "a block that is not there")
+	ps.Errorf("ports[1]", "the second value")
+	ps.Errorf("ports[2]", "a value that is not there")
+	ps.Errorf("address[0]", "the one value")
 	ps = append(ps, config.Problem{Code: "own/code", Message: "a code of its own", Detail: "Do it."})
 	want := strings.Join([]string{
 		`1:1-1:16 error module/problem: the whole block`,
@@ -44,10 +49,18 @@ func TestProblems(t *testing.T) {
 		`1:1-1:16 error module/problem: what is not there`,
 		`6:3-6:7 error module/problem: a wrong index`,
 		`1:1-1:16 error module/problem: a block that is not there`,
+		`10:16-10:18 error module/problem: the second value`,
+		`10:11-10:19 error module/problem: a value that is not there`,
+		`2:13-2:16 error module/problem: the one value`,
 		`1:1-1:16 error own/code: a code of its own | Do it.`,
 	}, "\n")
 	if diff := cmp.Diff(want, list(ps.Diagnostics(b, "module/problem"))); diff != "" {
 		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+	for key, want := range map[string]int{"b@c": 20, "none": 11} {
+		if at := b.KeyPlace("names", key); at.Start.Line != 11 || at.Start.Column != want {
+			t.Errorf("key %q is at %v", key, at)
+		}
 	}
 }
 

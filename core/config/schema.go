@@ -35,6 +35,8 @@ type setting struct {
 	def    string
 	hasDef bool
 	values []string
+	// sample is the text of the example tag.
+	sample string
 	min    *bound
 	max    *bound
 	// nested is the struct of a block field.
@@ -82,7 +84,7 @@ func (s *schema) collect(t reflect.Type, index []int) {
 		case !tagged && f.Anonymous && f.Type.Kind() == reflect.Struct:
 			s.collect(f.Type, at)
 		case !tagged || tag == "-":
-			for _, word := range []string{"default", "values", "min", "max"} {
+			for _, word := range []string{"default", "values", "min", "max", "example"} {
 				if _, ok := f.Tag.Lookup(word); ok && tag != "-" {
 					panic(fmt.Sprintf("config: %s.%s has a %s tag without a config tag", t, f.Name, word))
 				}
@@ -174,7 +176,7 @@ func (s *setting) checkType(bug func(string, ...any)) {
 	}
 }
 
-// readTags reads default, values, min and max.
+// readTags reads default, values, min, max and example.
 func (s *setting) readTags(tag reflect.StructTag, bug func(string, ...any)) {
 	if values, ok := tag.Lookup("values"); ok {
 		if base := elementType(s.typ); textType(base) == "" && base.Kind() != reflect.String {
@@ -184,6 +186,12 @@ func (s *setting) readTags(tag reflect.StructTag, bug func(string, ...any)) {
 	}
 	s.min = s.readBound(tag, "min", bug)
 	s.max = s.readBound(tag, "max", bug)
+	s.sample = tag.Get("example")
+	if s.sample != "" {
+		if err := s.setFromTag(reflect.New(s.typ).Elem(), s.sample); err != nil {
+			bug("example %q: %v", s.sample, err)
+		}
+	}
 	s.def, s.hasDef = tag.Lookup("default")
 	if !s.hasDef {
 		return
@@ -191,7 +199,7 @@ func (s *setting) readTags(tag reflect.StructTag, bug func(string, ...any)) {
 	if s.role != roleAttribute || s.required {
 		bug("only an attribute that is not required has a default")
 	}
-	if err := s.setDefault(reflect.New(s.typ).Elem()); err != nil {
+	if err := s.setFromTag(reflect.New(s.typ).Elem(), s.def); err != nil {
 		bug("default %q: %v", s.def, err)
 	}
 }
@@ -212,12 +220,13 @@ func (s *setting) readBound(tag reflect.StructTag, word string, bug func(string,
 	return &bound{text: text, value: n}
 }
 
-// setDefault puts the default into v and checks it like a written value.
-func (s *setting) setDefault(v reflect.Value) error {
-	val := cty.StringVal(s.def)
-	if base := deref(s.typ); base.Kind() == reflect.Slice && textType(base) == "" {
+// setFromTag puts the text of a default or example into v and checks it like a
+// written value.
+func (s *setting) setFromTag(v reflect.Value, text string) error {
+	val := cty.StringVal(text)
+	if isList(s.typ) {
 		var list []cty.Value
-		for item := range strings.SplitSeq(s.def, ",") {
+		for item := range strings.SplitSeq(text, ",") {
 			if item != "" {
 				list = append(list, cty.StringVal(item))
 			}
@@ -230,6 +239,12 @@ func (s *setting) setDefault(v reflect.Value) error {
 	return s.check(v)
 }
 
+// isList tells whether a type is a list, or a pointer to one.
+func isList(t reflect.Type) bool {
+	t = deref(t)
+	return t.Kind() == reflect.Slice && textType(t) == ""
+}
+
 // deref gives what a pointer type points to.
 func deref(t reflect.Type) reflect.Type {
 	if t.Kind() == reflect.Pointer {
@@ -240,9 +255,8 @@ func deref(t reflect.Type) reflect.Type {
 
 // elementType gives the type of the single values of a list, or the type itself.
 func elementType(t reflect.Type) reflect.Type {
-	t = deref(t)
-	if t.Kind() == reflect.Slice && textType(t) == "" {
-		return deref(t.Elem())
+	if isList(t) {
+		return deref(deref(t).Elem())
 	}
-	return t
+	return deref(t)
 }

@@ -31,6 +31,9 @@ type Options struct {
 	Variables map[string]string
 	// Environ looks up an environment variable; nil means os.LookupEnv.
 	Environ func(name string) (string, bool)
+	// EnvironNames lists the environment variables; nil means those of the process,
+	// or none where Environ is set.
+	EnvironNames func() []string
 	// ReadFile reads a whole file; nil means the file system.
 	ReadFile func(name string) ([]byte, error)
 	// Glob lists the files that match a pattern; nil means filepath.Glob.
@@ -42,6 +45,21 @@ func (o Options) lookup(name string) (string, bool) {
 		return o.Environ(name)
 	}
 	return os.LookupEnv(name)
+}
+
+// environNames lists the environment variables, sorted.
+func (o Options) environNames() []string {
+	var names []string
+	switch {
+	case o.EnvironNames != nil:
+		names = o.EnvironNames()
+	case o.Environ == nil:
+		for _, entry := range os.Environ() {
+			name, _, _ := strings.Cut(entry, "=")
+			names = append(names, name)
+		}
+	}
+	return slices.Sorted(slices.Values(names))
 }
 
 // read gives a file of at most limit bytes.

@@ -2,8 +2,10 @@ package config_test
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,6 +189,34 @@ bounded = var.pair.a
 	}, "\n")
 	if diff := cmp.Diff(want, list(ds)); diff != "" {
 		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+}
+
+// TestVariablesOfTheEnvironment holds that the names of the environment may be in
+// capitals, and that what is there for no variable is told.
+func TestVariablesOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	environment := map[string]string{
+		"MOXLIKE_VAR_TEXT": "capitals", "MOXLIKE_VAR_choice": "green", "MOXLIKE_VAR_CHOICE": "red", "MOXLIKE_VAR_CHIOCE": "x", "MOXLIKE_VAR_": "y", "PATH": "z",
+	}
+	o := config.Options{
+		Environ:      func(name string) (string, bool) { value, ok := environment[name]; return value, ok },
+		EnvironNames: func() []string { return slices.Collect(maps.Keys(environment)) },
+	}
+	f, ds := config.Parse("test.hcl", []byte("variable \"text\" {}\nvariable \"choice\" {}\ntext = var.text\nchoice = var.choice\n"), o)
+	var got all
+	ds.Append(config.Decode(f.Root, &got))
+	want := `0:0-0:0 warning config/unknown-variable: the environment has MOXLIKE_VAR_, but no file declares the variable "" | Declare it by a variable block, or take it out of the environment.
+0:0-0:0 warning config/unknown-variable: the environment has MOXLIKE_VAR_CHIOCE, but no file declares the variable "CHIOCE" | Did you mean "choice"?`
+	if diff := cmp.Diff(want, list(ds)); diff != "" {
+		t.Errorf("diagnostics (-want +got):\n%s", diff)
+	}
+	if got.Text != "capitals" || got.Choice != "green" {
+		t.Errorf("decoded %q and %q", got.Text, got.Choice)
+	}
+	_, ds = config.Parse("test.hcl", []byte("listener {"), o)
+	if _, warnings := ds.Count(); warnings > 0 {
+		t.Errorf("warnings about a file that does not parse:\n%s", list(ds))
 	}
 }
 

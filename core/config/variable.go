@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/typeexpr"
@@ -12,7 +13,8 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
-// variablePrefix is in front of a variable's name in the environment.
+// variablePrefix is in front of a variable's name in the environment. Names are
+// commonly in capitals there, so case does not matter unless two differ in it.
 const variablePrefix = "MOXLIKE_VAR_"
 
 // Variable is a variable block: a value that is given from outside and used as
@@ -71,12 +73,30 @@ func (e *environment) setVariables(blocks []*Block, f *File) Diagnostics {
 				Detail = didYouMean(name, names, "Declare it by a variable block, or give no value.")
 		}
 	}
+	if !f.Partial {
+		ds.Append(e.checkEnvironment(names))
+	}
 	e.variables = names
 	e.partial = f.Partial
 	e.base.Variables = map[string]cty.Value{"var": cty.ObjectVal(values)}
 	if f.Partial {
 		// Which variables there are and which are secret is not sure.
 		e.base.Variables["var"] = cty.DynamicVal
+	}
+	return ds
+}
+
+// checkEnvironment finds values in the environment for variables that there are
+// not.
+func (e *environment) checkEnvironment(variables []string) Diagnostics {
+	var ds Diagnostics
+	for _, full := range e.options.environNames() {
+		name, ok := strings.CutPrefix(full, variablePrefix)
+		if !ok || slices.ContainsFunc(variables, func(v string) bool { return strings.EqualFold(v, name) }) {
+			continue
+		}
+		ds.Warnf(hcl.Range{}, "config/unknown-variable", "the environment has %s, but no file declares the variable %q", full, name).
+			Detail = didYouMean(name, variables, "Declare it by a variable block, or take it out of the environment.")
 	}
 	return ds
 }
@@ -134,7 +154,15 @@ func (e *environment) given(name string) (string, bool) {
 	if text, ok := e.options.Variables[name]; ok {
 		return text, true
 	}
-	return e.options.lookup(variablePrefix + name)
+	if text, ok := e.options.lookup(variablePrefix + name); ok {
+		return text, true
+	}
+	for _, full := range e.options.environNames() {
+		if strings.EqualFold(full, variablePrefix+name) {
+			return e.options.lookup(full)
+		}
+	}
+	return "", false
 }
 
 // parseGiven reads a value from outside: text as it stands for strings, an

@@ -38,6 +38,31 @@ var inputs = map[string]input{
 	"rcpt":        {since: mail.StageRcpt, text: recipient},
 }
 
+// synonyms are words for the inputs that people try, with what stands after tx.
+var synonyms = map[string]string{
+	"sender": "from", "mail_from": "from", "reverse_path": "from", "return_path": "from",
+	"domain": "from_domain", "sender_domain": "from_domain",
+	"recipient": "rcpt", "to": "rcpt", "rcpt_to": "rcpt",
+	"addr": "ip", "address": "ip", "client_ip": "ip", "remote_ip": "ip", "remote_addr": "ip",
+	"ehlo":     "helo",
+	"username": "user", "login": "user",
+	"length": "size", "secure": "tls", "encrypted": "tls",
+	"subject": `header["Subject"]`, "headers": `header["…"]`,
+}
+
+// meantInput gives what was probably meant by a name, with tx in front, "" if
+// nothing is near.
+func meantInput(name string) string {
+	near, ok := synonyms[foldName(name)]
+	if !ok {
+		near = Suggest(name, append(slices.Sorted(maps.Keys(inputs)), headerName))
+	}
+	if near == "" {
+		return ""
+	}
+	return "tx." + near
+}
+
 // headerName is the name after tx that takes a header field's name.
 const headerName = "header"
 
@@ -164,9 +189,10 @@ func CompileWhen(b *Block, e Expr, stages mail.Stages) (*When, Diagnostics) {
 // checkName holds a name of the expression against those that there are.
 func (c *compiler) checkName(t hcl.Traversal) {
 	root := t.RootName()
-	if _, ok := inputs[root]; ok || root == headerName {
+	_, exact := inputs[root]
+	if _, ok := synonyms[root]; ok || exact || root == headerName {
 		c.ds.Errorf(t.SourceRange(), "expr/unknown-name", "%s is not a name that is known here", root).
-			WithDetail("Did you mean tx.%s?", root)
+			WithDetail("Did you mean %s?", meantInput(root))
 		return
 	}
 	if root != "tx" && root != "var" {
@@ -242,9 +268,11 @@ func (c *compiler) input(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Expression {
 	}
 	in, ok := inputs[name]
 	if !ok {
-		known := append(slices.Sorted(maps.Keys(inputs)), headerName)
-		c.ds.Errorf(e.SrcRange, "expr/unknown-name", "tx has no %q", name).
-			Detail = didYouMean(name, known, fmt.Sprintf("Its names are %s.", c.names()))
+		way := fmt.Sprintf("Its names are %s.", c.names())
+		if near := meantInput(name); near != "" {
+			way = fmt.Sprintf("Did you mean %s? %s", near, way)
+		}
+		c.ds.Errorf(e.SrcRange, "expr/unknown-name", "tx has no %q", name).WithDetail("%s", way)
 		return e
 	}
 	return c.use(e.SrcRange, "tx."+name, in, e.Traversal[2:])

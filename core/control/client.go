@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"syscall"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -127,20 +126,23 @@ func (c *Client) Users(ctx context.Context) ([]mail.Account, error) {
 	return accounts, nil
 }
 
-// Trace finds a record.
-func (c *Client) Trace(ctx context.Context, id string) (*trace.Record, error) {
-	r := new(trace.Record)
-	if _, err := c.ask(ctx, http.MethodGet, "/v1/trace?id="+url.QueryEscape(id), nil, r); err != nil {
-		return nil, err
-	}
-	return r, nil
+// Trace finds the record of a message or a login, or all those of a session.
+func (c *Client) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
+	var list []*trace.Record
+	_, err := c.ask(ctx, http.MethodGet, "/v1/trace?id="+url.QueryEscape(id), nil, &list)
+	return list, err
+}
+
+// FindTraces gives the newest n records that match, the oldest of them first.
+func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+	var list []*trace.Record
+	_, err := c.ask(ctx, http.MethodPost, "/v1/traces/find", search{f, n}, &list)
+	return list, err
 }
 
 // LastTraces gives the newest n records, the oldest of them first.
 func (c *Client) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
-	var list []*trace.Record
-	_, err := c.ask(ctx, http.MethodGet, "/v1/traces?last="+strconv.Itoa(n), nil, &list)
-	return list, err
+	return c.FindTraces(ctx, trace.Filter{}, n)
 }
 
 // maxLine bounds a record that is followed, in bytes.
@@ -177,10 +179,10 @@ func (c *Client) FollowTraces(ctx context.Context, show func(*trace.Record) erro
 }
 
 // Domains lists the domains of the configuration in force.
-func (c *Client) Domains(ctx context.Context) ([]string, error) {
-	var names []string
-	_, err := c.ask(ctx, http.MethodGet, "/v1/domains", nil, &names)
-	return names, err
+func (c *Client) Domains(ctx context.Context) ([]Domain, error) {
+	var list []Domain
+	_, err := c.ask(ctx, http.MethodGet, "/v1/domains", nil, &list)
+	return list, err
 }
 
 // Reload swaps in the configuration file as it is now.

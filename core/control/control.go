@@ -47,9 +47,12 @@ type Users interface {
 
 // Traces are the operations on the log of decisions.
 type Traces interface {
-	// Trace finds a record by the id of a message or session; ErrNotFound if there
-	// is none.
-	Trace(ctx context.Context, id string) (*trace.Record, error)
+	// Trace finds the record of a message or a login by its id, or all those of a
+	// session, the oldest first; ErrNotFound if there are none.
+	Trace(ctx context.Context, id string) ([]*trace.Record, error)
+	// FindTraces gives the newest n records that match, of the newest
+	// trace.MaxScan, the oldest of them first. n is at most MaxTraces.
+	FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error)
 	// LastTraces gives the newest n records, the oldest of them first.
 	LastTraces(ctx context.Context, n int) ([]*trace.Record, error)
 	// FollowTraces calls show for each record as it is added, until ctx ends (and
@@ -57,6 +60,9 @@ type Traces interface {
 	// slow. ErrNotRunning if no server adds any.
 	FollowTraces(ctx context.Context, show func(*trace.Record) error) error
 }
+
+// MaxTraces bounds how many records are asked for at once.
+const MaxTraces = 10_000
 
 // Process are the operations on the server itself.
 type Process interface {
@@ -74,7 +80,15 @@ type Operations interface {
 	Process
 	// Domains lists the domains of the configuration in force, in the order of the
 	// file.
-	Domains(ctx context.Context) ([]string, error)
+	Domains(ctx context.Context) ([]Domain, error)
+}
+
+// Domain is a domain that lives here, and who gets its mail beside the accounts.
+type Domain struct {
+	Name string `json:"name"`
+	// Aliases and CatchAll are as the configuration has them.
+	Aliases  map[string][]string `json:"aliases,omitempty"`
+	CatchAll string              `json:"catch_all,omitempty"`
 }
 
 // ErrRefused is returned when a configuration has errors and is not swapped in.
@@ -90,7 +104,8 @@ type Report struct {
 // Status tells what runs on a data directory.
 type Status struct {
 	Running bool `json:"running"`
-	// DataDir is the directory.
+	// DataDir is the directory. This path and that of the configuration are
+	// absolute where a server runs.
 	DataDir string `json:"data_dir"`
 	// The rest is empty when nothing runs.
 	Version    string     `json:"version,omitempty"`
@@ -104,7 +119,7 @@ type Status struct {
 	ReloadError string    `json:"reload_error,omitempty"`
 }
 
-// Listener tells where a listener listens.
+// Listener tells where a listener listens: host:port or unix:path.
 type Listener struct {
 	Name      string   `json:"name"`
 	Kind      string   `json:"kind"`

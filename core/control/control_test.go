@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -107,7 +109,10 @@ func host(t *testing.T) *core.Sandbox {
 	s, err := core.NewSandbox(t.Context(), core.SandboxOptions{
 		Source: `
 			server { hostname = "mx.example.test" }
-			domain "example.test" {}
+			domain "example.test" {
+			  aliases   = { all = ["alice", "bob"] }
+			  catch_all = "alice"
+			}
 			domain "example.org" {}
 		`,
 		Registry: registry, Logger: zaptest.NewLogger(t),
@@ -238,8 +243,18 @@ func testTraces(t *testing.T, h *core.Sandbox, _ *process, ops control.Operation
 	if err != nil {
 		t.Fatalf("find: %v", err)
 	}
-	if diff := cmp.Diff(second, got); diff != "" {
+	if diff := cmp.Diff([]*trace.Record{second}, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
+	}
+	found, err := ops.FindTraces(t.Context(), trace.Filter{From: second.ReversePath, IP: netip.MustParsePrefix("192.0.2.0/24"), Outcome: second.Outcome.Action}, 2)
+	if err != nil {
+		t.Fatalf("search: %v", err)
+	}
+	if diff := cmp.Diff([]*trace.Record{second, third}, found); diff != "" {
+		t.Errorf("search (-want +got):\n%s", diff)
+	}
+	if found, err = ops.FindTraces(t.Context(), trace.Filter{User: "nobody"}, 2); err != nil || len(found) > 0 {
+		t.Errorf("search for nobody: %d records, error %v", len(found), err)
 	}
 	for _, id := range []string{"zz", "", "../status", "a1?x=1"} {
 		if _, err := ops.Trace(t.Context(), id); !errors.Is(err, control.ErrNotFound) {
@@ -343,14 +358,21 @@ func testReload(t *testing.T, _ *core.Sandbox, p *process, ops control.Operation
 func testStatus(t *testing.T, _ *core.Sandbox, p *process, ops control.Operations) { //nolint:thelper // a test of the suite: its own lines count
 	p.status = control.Status{
 		Running: true, DataDir: "/data", Version: "v1", ProcessID: 7, Since: time.Unix(1_700_000_000, 0).UTC(), ConfigFile: "mox-like.hcl",
-		Listeners:   []control.Listener{{Name: "mx", Kind: "smtp", Addresses: []string{"127.0.0.1:25"}}},
+		Listeners:   []control.Listener{{Name: "mx", Kind: "smtp", Addresses: []string{"127.0.0.1:25", "[::1]:25", "/run/mx:25", "data/mx.sock", "unix:/run/mx"}}},
 		ReloadError: "no",
 	}
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := p.status
+	want.ConfigFile = filepath.Join(here, "mox-like.hcl")
+	want.Listeners = []control.Listener{{Name: "mx", Kind: "smtp", Addresses: []string{"127.0.0.1:25", "[::1]:25", "unix:/run/mx:25", "unix:" + here + "/data/mx.sock", "unix:/run/mx"}}}
 	got, err := ops.Status(t.Context())
 	if err != nil {
 		t.Fatalf("status: %v", err)
 	}
-	if diff := cmp.Diff(&p.status, got); diff != "" {
+	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
 }
@@ -360,7 +382,8 @@ func testDomains(t *testing.T, _ *core.Sandbox, _ *process, ops control.Operatio
 	if err != nil {
 		t.Fatalf("domains: %v", err)
 	}
-	if diff := cmp.Diff([]string{"example.test", "example.org"}, got, cmpopts.EquateEmpty()); diff != "" {
+	want := []control.Domain{{Name: "example.test", Aliases: map[string][]string{"all": {"alice", "bob"}}, CatchAll: "alice"}, {Name: "example.org"}}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("domains (-want +got):\n%s", diff)
 	}
 }

@@ -3,7 +3,10 @@ package control
 import (
 	"context"
 	"fmt"
+	"net"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/mail"
@@ -91,23 +94,25 @@ func (l *Local) account(address string) (accounts, string, error) {
 	return service, a.Fold().String(), nil
 }
 
-// Trace finds a record.
-func (l *Local) Trace(ctx context.Context, id string) (*trace.Record, error) {
-	return l.host.Traces().Get(ctx, id)
+// Trace finds the record of a message or a login, or all those of a session.
+func (l *Local) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
+	return l.host.Traces().Lookup(ctx, id)
 }
 
-// LastTraces gives the newest n records, the oldest of them first.
-func (l *Local) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
-	if n < 1 || n > maxLast {
-		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: the number is from 1 to %d, not %d", maxLast, n)}
+// FindTraces gives the newest n records that match, the oldest of them first.
+func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+	if n < 1 || n > MaxTraces {
+		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: the number is from 1 to %d, not %d", MaxTraces, n)}
 	}
-	list, err := l.host.Traces().Last(ctx, n)
+	list, err := l.host.Traces().Find(ctx, f, n)
 	slices.SortStableFunc(list, func(a, b *trace.Record) int { return a.Time.Compare(b.Time) })
 	return list, err
 }
 
-// maxLast bounds how many records are asked for at once.
-const maxLast = 10_000
+// LastTraces gives the newest n records, the oldest of them first.
+func (l *Local) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
+	return l.FindTraces(ctx, trace.Filter{}, n)
+}
 
 // FollowTraces shows each record as it is added.
 func (l *Local) FollowTraces(ctx context.Context, show func(*trace.Record) error) error {
@@ -132,12 +137,12 @@ func (l *Local) FollowTraces(ctx context.Context, show func(*trace.Record) error
 }
 
 // Domains lists the domains of the configuration in force.
-func (l *Local) Domains(context.Context) ([]string, error) {
-	var names []string
+func (l *Local) Domains(context.Context) ([]Domain, error) {
+	var list []Domain
 	for _, d := range l.host.Domains().All() {
-		names = append(names, d.Name)
+		list = append(list, Domain{Name: d.Name, Aliases: d.Aliases, CatchAll: d.CatchAll})
 	}
-	return names, nil
+	return list, nil
 }
 
 // Reload swaps in the configuration file as it is now.
@@ -148,12 +153,41 @@ func (l *Local) Reload(ctx context.Context) (*Report, error) {
 	return l.process.Reload(ctx)
 }
 
-// Status tells what runs.
+// Status tells what runs, in words that mean the same to a command in another
+// directory.
 func (l *Local) Status(ctx context.Context) (*Status, error) {
 	if l.process == nil {
 		return &Status{DataDir: l.dir}, nil
 	}
-	return l.process.Status(ctx)
+	s, err := l.process.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.DataDir, s.ConfigFile = absolute(s.DataDir), absolute(s.ConfigFile)
+	for _, listener := range s.Listeners {
+		for i, address := range listener.Addresses {
+			listener.Addresses[i] = withNetwork(address)
+		}
+	}
+	return s, nil
+}
+
+// withNetwork tells the path of a Unix socket from host:port.
+func withNetwork(address string) string {
+	path, isUnix := strings.CutPrefix(address, "unix:")
+	if _, _, err := net.SplitHostPort(address); err == nil && !isUnix && !strings.Contains(address, "/") {
+		return address
+	}
+	return "unix:" + absolute(path)
+}
+
+// absolute gives the path from the root, where the system can tell.
+func absolute(path string) string {
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return whole
 }
 
 var _ Operations = (*Local)(nil)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -89,7 +88,7 @@ func newHandler(ops Operations, log *zap.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/users", answer(h, h.addUser))
 	mux.HandleFunc("PUT /v1/users/password", answer(h, h.setPassword))
 	mux.HandleFunc("POST /v1/users/remove", answer(h, h.removeUser))
-	mux.HandleFunc("GET /v1/traces", answer(h, h.lastTraces))
+	mux.HandleFunc("POST /v1/traces/find", answer(h, h.findTraces))
 	mux.HandleFunc("GET /v1/trace", answer(h, func(r *http.Request) (any, error) { return ops.Trace(r.Context(), r.FormValue("id")) }))
 	mux.HandleFunc("GET /v1/follow", h.follow)
 	mux.HandleFunc("GET /v1/domains", answer(h, func(r *http.Request) (any, error) { return ops.Domains(r.Context()) }))
@@ -181,12 +180,18 @@ func (h *handler) removeUser(r *http.Request) (any, error) {
 	return nil, h.ops.RemoveUser(r.Context(), a.Address)
 }
 
-func (h *handler) lastTraces(r *http.Request) (any, error) {
-	n, err := strconv.Atoi(r.FormValue("last"))
-	if err != nil {
-		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: %w", err)}
+// search is the body of a request to find traces.
+type search struct {
+	Filter trace.Filter `json:"filter"`
+	Last   int          `json:"last"`
+}
+
+func (h *handler) findTraces(r *http.Request) (any, error) {
+	var s search
+	if err := read(r, &s); err != nil {
+		return nil, err
 	}
-	return h.ops.LastTraces(r.Context(), n)
+	return h.ops.FindTraces(r.Context(), s.Filter, s.Last)
 }
 
 // follow sends records as they are added, one JSON object a line, and an empty

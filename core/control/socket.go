@@ -2,14 +2,14 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"github.com/mox-like/mox-like/core/unixsocket"
 )
 
 // socketName is the socket's name in the data directory.
@@ -39,28 +39,16 @@ func reach(dir string) (path string, release func(), err error) {
 	return filepath.Join(via, socketName), sync.OnceFunc(func() { d.Close() }), nil
 }
 
-// listen binds the socket of a data directory. The caller holds the directory's
-// lock, so that a socket that is there belongs to nobody.
+// listen binds the socket of a data directory, whose lock the caller holds.
 func listen(ctx context.Context, dir string) (net.Listener, error) {
 	path, release, err := reach(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		release()
-		return nil, fmt.Errorf("remove stale control socket: %w", err)
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
+	l, err := unixsocket.Listen(ctx, path)
 	if err != nil {
 		release()
 		return nil, fmt.Errorf("open control socket: %w", err)
-	}
-	// The directory is closed to others already, so the moment before is harmless.
-	if err := os.Chmod(path, 0o600); err != nil {
-		err = errors.Join(fmt.Errorf("restrict control socket: %w", err), l.Close())
-		release()
-		return nil, err
 	}
 	return &socketListener{Listener: l, release: release}, nil
 }

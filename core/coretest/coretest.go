@@ -4,6 +4,7 @@ package coretest
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,7 +90,7 @@ func Service[T any](tb testing.TB, h core.Host) T {
 func Serve(tb testing.TB, source string, o Options) *core.Server {
 	tb.Helper()
 	if o.DataDir == "" {
-		o.DataDir = tb.TempDir()
+		o.DataDir = filepath.Join(tb.TempDir(), "data") // made with its own mode
 	}
 	s := core.NewServer(core.Options{
 		ConfigFile: "test.hcl", Source: []byte(source), DataDir: o.DataDir,

@@ -18,6 +18,7 @@ import (
 	"path"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -42,13 +43,13 @@ func Standard() (Comments, error) {
 }
 
 // Module gives what the package of a module says about it, else the comment on
-// its struct, "" if there is neither.
+// its struct, "" if there is neither. Go's names are left out.
 func (c Comments) Module(t reflect.Type, id string) string {
 	doc := c[t.PkgPath()]
 	if about := packageForm.FindStringSubmatch(doc); about != nil && about[1] == id {
 		return capital(doc[len(about[0]):])
 	}
-	return c[t.PkgPath()+"."+t.Name()]
+	return capital(withoutName(c[t.PkgPath()+"."+t.Name()], t.Name()))
 }
 
 // packageForm is how the package of one module begins its comment.
@@ -62,15 +63,28 @@ func capital(text string) string {
 	return string(unicode.ToUpper(r)) + text[size:]
 }
 
-// Field gives the comment on a field, with the name that the file knows instead
-// of the field's; "" if there is none.
-func (c Comments) Field(t reflect.Type, field, name string) string {
-	text := c[t.PkgPath()+"."+t.Name()+"."+field]
-	if rest, ok := strings.CutPrefix(text, field+" "); ok && name != "" {
-		return name + " " + rest
+// Field gives the comment on a field without the field's name: "Limit is how many
+// may pass" is "How many may pass". One that begins with one of the values is not
+// capitalised. It is "" if there is no comment.
+func (c Comments) Field(t reflect.Type, field string, values []string) string {
+	text := withoutName(c[t.PkgPath()+"."+t.Name()+"."+field], field)
+	if first, _, _ := strings.Cut(text, " "); slices.Contains(values, strings.Trim(first, ",.:;")) {
+		return text
 	}
-	return text
+	return capital(text)
 }
+
+// withoutName takes the name of what a comment is on from its beginning, and
+// what refers to Go from the rest.
+func withoutName(text, name string) string {
+	if rest, ok := strings.CutPrefix(text, name+" "); ok {
+		text = strings.TrimPrefix(strings.TrimPrefix(rest, "is "), "are ")
+	}
+	return goReference.ReplaceAllString(text, "")
+}
+
+// goReference is a remark for those who read the source: ", see mail.ParseDomain".
+var goReference = regexp.MustCompile(`,? \(?see [a-z]+\.[A-Z]\w*\)?`)
 
 // Gather reads the comments in the Go files of a source tree, whose root has the
 // import path module. It keeps those on packages of one module, and on structs

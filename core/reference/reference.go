@@ -68,9 +68,28 @@ func Entries(registry *core.Registry, comments Comments) []Entry {
 		if info.Namespace() == "handler" {
 			e.Stages, e.StageAttribute = info.Stages.Names(), info.StageAttribute
 		}
+		if e.StageAttribute {
+			e.Settings = append(e.Settings, stageSetting(info))
+		}
 		list = append(list, e)
 	}
 	return list
+}
+
+// stageSetting is the attribute by which the file chooses where a handler acts.
+// The core reads it, not the module.
+func stageSetting(info core.Info) Setting {
+	text := "Where the handler acts."
+	switch _, depends := info.New().(core.StageChooser); {
+	case depends:
+		text += " Without it, as soon as what it needs is known."
+	case info.DefaultStages == 0:
+		text += " Without it, at all of them."
+	}
+	return Setting{Path: "stage", Text: text, Setting: config.Setting{
+		Name: "stage", Kind: config.KindAttribute, Type: "list of strings", Values: info.Stages.Names(),
+		HasDefault: info.DefaultStages != 0, Default: strings.Join(info.DefaultStages.Names(), ", "),
+	}}
 }
 
 func settings(t reflect.Type, comments Comments) []Setting {
@@ -81,7 +100,7 @@ func settings(t reflect.Type, comments Comments) []Setting {
 func flatten(list []config.Setting, prefix string, comments Comments) []Setting {
 	var flat []Setting
 	for _, s := range list {
-		one := Setting{Setting: s, Path: prefix + s.Name, Text: comments.Field(s.Struct, s.Field, s.Name)}
+		one := Setting{Setting: s, Path: prefix + s.Name, Text: comments.Field(s.Struct, s.Field, s.Values)}
 		flat = append(flat, one)
 		flat = append(flat, flatten(s.Settings, one.Path+".", comments)...)
 	}

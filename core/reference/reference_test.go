@@ -134,7 +134,7 @@ func entry(t *testing.T) Entry {
 
 const wantText = `handler nap
 
-Nap delays clients. It is made for this test, and does nothing.
+Delays clients. It is made for this test, and does nothing.
 
 It has a second paragraph, which is so long that it has to be broken into
 lines for a terminal.
@@ -142,30 +142,33 @@ lines for a terminal.
 Acts at connect, rcpt. The attribute stage chooses among them.
 
   key  (list of strings)
-      key is what every nap has.
+      What every nap has.
 
   length  (duration, from 1s to 1h, default 1m)
-      length is how long: 1m | 2m.
+      How long: 1m | 2m.
 
   mood  (string, tired | bored, required)
-      mood says why.
+      Says why.
 
   bed  (block)
-      bed is where.
+      Where.
 
   bed.width  (whole number, at least 60)
-      width is in centimetres.
+      In centimetres.
 
   bed.pillow  (block, any number of them)
-      pillow may stand several times.
+      May stand several times.
 
   bed.pillow.name  (label, required)
-      name tells them apart.
+      Tells them apart.
 
   bed.pillow.…  (blocks)
-      Rest is what else lies there.
+      What else lies there.
 
   plain  (string)
+
+  stage  (list of strings, connect | rcpt)
+      Where the handler acts. Without it, at all of them.
 
 Every handler also has what 'mox-like modules block.handler' explains: a name
 of its own, when, on_error, timeout and mode.
@@ -185,7 +188,7 @@ func TestPrintText(t *testing.T) {
 const wantMarkdown = `
 ### nap
 
-Nap delays clients. It is made for this test,
+Delays clients. It is made for this test,
 and does nothing.
 
 It has a second paragraph, which is so long that it has to be broken into lines for a terminal.
@@ -194,15 +197,16 @@ Acts at connect, rcpt. The attribute stage chooses among them.
 
 | setting | value | meaning |
 |---|---|---|
-| ` + "`key`" + ` | list of strings | key is what every nap has. |
-| ` + "`length`" + ` | duration, from 1s to 1h, default 1m | length is how long: 1m \| 2m. |
-| ` + "`mood`" + ` | string, tired \| bored, required | mood says why. |
-| ` + "`bed`" + ` | block | bed is where. |
-| ` + "`bed.width`" + ` | whole number, at least 60 | width is in centimetres. |
-| ` + "`bed.pillow`" + ` | block, any number of them | pillow may stand several times. |
-| ` + "`bed.pillow.name`" + ` | label, required | name tells them apart. |
-| ` + "`bed.pillow.…`" + ` | blocks | Rest is what else lies there. |
+| ` + "`key`" + ` | list of strings | What every nap has. |
+| ` + "`length`" + ` | duration, from 1s to 1h, default 1m | How long: 1m \| 2m. |
+| ` + "`mood`" + ` | string, tired \| bored, required | Says why. |
+| ` + "`bed`" + ` | block | Where. |
+| ` + "`bed.width`" + ` | whole number, at least 60 | In centimetres. |
+| ` + "`bed.pillow`" + ` | block, any number of them | May stand several times. |
+| ` + "`bed.pillow.name`" + ` | label, required | Tells them apart. |
+| ` + "`bed.pillow.…`" + ` | blocks | What else lies there. |
 | ` + "`plain`" + ` | string |  |
+| ` + "`stage`" + ` | list of strings, connect \| rcpt | Where the handler acts. Without it, at all of them. |
 `
 
 func TestPrintMarkdown(t *testing.T) {
@@ -223,9 +227,10 @@ func TestModule(t *testing.T) {
 		want     string
 	}{
 		"package of the module":  {Comments{path: "Package x is handler.nap: it sleeps.", path + ".Nap": "Nap is."}, "It sleeps."},
-		"package of another":     {Comments{path: "Package x is handler.other: it works.", path + ".Nap": "Nap is."}, "Nap is."},
-		"package of no module":   {Comments{path + ".Nap": "Nap is."}, "Nap is."},
+		"package of another":     {Comments{path: "Package x is handler.other: it works.", path + ".Nap": "Nap lies."}, "Lies."},
+		"package of no module":   {Comments{path + ".Nap": "Nap lies."}, "Lies."},
 		"package says no more":   {Comments{path: "Package x is handler.nap: "}, ""},
+		"comment refers to Go":   {Comments{path + ".Nap": "Nap is small, see mail.Nap, and old (see nap.Bed)."}, "Small, and old."},
 		"nobody says anything":   {nil, ""},
 		"comment of the field X": {Comments{path + ".Nap.X": "X is."}, ""},
 	}

@@ -43,9 +43,10 @@ var errNoCredentials = errors.New("check password: the login has no credentials"
 // Module describes the handler.
 func (*Password) Module() core.Info {
 	return core.Info{
-		ID:     "handler.password",
-		Stages: mail.AtAuth,
-		New:    func() core.Module { return new(Password) },
+		ID:            "handler.password",
+		Stages:        mail.AtAuth,
+		Authenticates: true,
+		New:           func() core.Module { return new(Password) },
 	}
 }
 

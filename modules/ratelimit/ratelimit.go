@@ -130,6 +130,9 @@ func (r *Ratelimit) ValidateStages(stages mail.Stages) core.Problems {
 	return problems
 }
 
+// NeedsLogin tells whether events are counted by user.
+func (r *Ratelimit) NeedsLogin() bool { return r.parts.has(partUser) }
+
 // Start reads what was counted before a restart.
 func (r *Ratelimit) Start() error {
 	r.counters.setMax(r.MaxKeys)
@@ -190,4 +193,6 @@ var (
 	_ core.Migrator    = (*Ratelimit)(nil)
 	_ core.Starter     = (*Ratelimit)(nil)
 	_ core.Handler     = (*Ratelimit)(nil)
+
+	_ core.LoginHandler = (*Ratelimit)(nil)
 )

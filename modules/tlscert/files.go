@@ -33,6 +33,7 @@ type Files struct {
 	Pairs []Pair `config:"pair,block"`
 
 	hostname string
+	user     *core.SystemUser // that reads the files after the start, nil if it is who does now
 	now      func() time.Time
 	log      *zap.Logger
 	pairs    []*pairState
@@ -70,7 +71,7 @@ func (*Files) Module() core.Info {
 
 // Provision resolves the paths. The files are read by Validate and Start.
 func (f *Files) Provision(ctx *core.Context) error {
-	f.hostname, f.now, f.log = ctx.Hostname(), ctx.Now(), ctx.Logger()
+	f.hostname, f.user, f.now, f.log = ctx.Hostname(), ctx.User(), ctx.Now(), ctx.Logger()
 	if f.Cert != "" && f.Key != "" {
 		f.pairs = append(f.pairs, &pairState{cert: ctx.Path(f.Cert), key: ctx.Path(f.Key)})
 	}
@@ -85,7 +86,8 @@ func (f *Files) Provision(ctx *core.Context) error {
 const expiresSoon = 14 * 24 * time.Hour
 
 // Validate reads the files and checks that each certificate has its key. It
-// warns of those that expire soon and of keys that others can read.
+// warns of those that expire soon, of keys that others can read, and of files that
+// the server cannot read any more once it has dropped root.
 func (f *Files) Validate() core.Problems {
 	var problems core.Problems
 	switch {
@@ -124,6 +126,11 @@ func (f *Files) warn(problems *core.Problems, p *pairState, leaf *x509.Certifica
 	if info, err := os.Stat(p.key); err == nil && info.Mode().Perm()&0o007 != 0 {
 		problems.Warnf(p.prefix+"key", "every user of this machine can get at the key %s (mode %04o); run: chmod 0600 %s",
 			p.key, info.Mode().Perm(), p.key)
+	}
+	for _, file := range []struct{ attribute, path string }{{"cert", p.cert}, {"key", p.key}} {
+		if err := f.user.CheckReadable(file.path); err != nil {
+			problems.Warnf(p.prefix+file.attribute, "user %s, who the server becomes, cannot read %s: %v", f.user.Name, file.path, err)
+		}
 	}
 }
 

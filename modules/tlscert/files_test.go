@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/coretest"
 )
 
@@ -232,6 +233,24 @@ func TestFilesValidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFilesValidateForTheUserOfTheServer(t *testing.T) {
+	t.Parallel()
+	dir, c := t.TempDir(), newClock()
+	put(newPair(t, "ecdsa", c.in(100*24*time.Hour), "mx1.example.test"), 0o600)(t, dir)
+	f, _ := newFiles(dir, c, "a")
+	f.user = &core.SystemUser{Name: "other", UID: os.Getuid() + 1, GID: os.Getgid() + 1}
+	var got []string
+	for _, p := range f.Validate() {
+		got = append(got, p.Severity.String()+": "+p.Attribute)
+		if !strings.HasPrefix(p.Message, "user other, who the server becomes, cannot read ") {
+			t.Errorf("problem %q", p.Message)
+		}
+	}
+	if diff := cmp.Diff([]string{"warning: pair[0].cert", "warning: pair[0].key"}, got); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 

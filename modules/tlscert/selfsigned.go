@@ -87,7 +87,7 @@ func (s *SelfSigned) Validate() core.Problems {
 // Start loads the certificate, and makes one if there is none that is good.
 func (s *SelfSigned) Start() error {
 	if s.dir != "" {
-		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		if err := s.prepare(); err != nil {
 			return fmt.Errorf("make folder of certificates: %w", err)
 		}
 	}
@@ -101,6 +101,30 @@ func (s *SelfSigned) Start() error {
 		}
 	}
 	s.current.Store(newSelection([]*tls.Certificate{cert}))
+	return nil
+}
+
+// prepare makes the folder durably, and removes what writing has left there that
+// a crash ended.
+func (s *SelfSigned) prepare() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if err := syncFolder(filepath.Dir(s.dir)); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	left := regexp.MustCompile(`^` + regexp.QuoteMeta(s.name) + `\.(key|crt)\.[0-9]+$`)
+	for _, entry := range entries {
+		if left.MatchString(entry.Name()) {
+			if err := os.Remove(filepath.Join(s.dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -270,7 +294,7 @@ func (s *SelfSigned) keep(suffix, kind string, der []byte) (err error) {
 		return nil
 	}
 	name := s.path(suffix)
-	f, err := os.CreateTemp(s.dir, s.name+suffix+".*") // mode 0600
+	f, err := os.CreateTemp(s.dir, s.name+suffix+".*") // mode 0600, see prepare
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,31 @@ func TestSelfSignedDoesNotOverwriteABrokenKey(t *testing.T) {
 	err := newSelfSigned(dir, c, "mx1.example.test").Start()
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "main.key")) {
 		t.Errorf("error %v, want one that names the key", err)
+	}
+}
+
+func TestSelfSignedRemovesWhatACrashHasLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	others := []string{"main.key.1x", "main.key.crt", "main.key.key", "mainly.key.1", "xmain.crt.1"}
+	for _, name := range append([]string{"main.key.1234567890", "main.crt.1"}, others...) {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(t, newSelfSigned(dir, newClock(), "mx1.example.test"))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	want := append(others, "main.crt", "main.key")
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
 
