@@ -12,7 +12,7 @@ import (
 
 // Domain is a domain that lives here.
 type Domain struct {
-	// Name is in normal form, see mail.ParseDomain.
+	// Name is the domain, as it stands after the @ of its addresses.
 	Name string `config:"name,label"`
 	// Aliases sends mail for a local-part to others: local-parts of this domain,
 	// or whole addresses of domains that live here.

@@ -37,7 +37,8 @@ listener "smtp" "mx" {
   tls     = "off"
 
   limits {
-    commands = 1000000 # smtp-source sends all its messages on one connection
+    commands                = 1000000 # smtp-source sends all its messages on one connection
+    connections_per_network = 1000
   }
   chain {
     ratelimit {

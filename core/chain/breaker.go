@@ -44,7 +44,7 @@ func NewBreaker(name string, log *zap.Logger) *Breaker {
 	return &Breaker{circuit: gobreaker.NewCircuitBreaker[mail.Verdict](gobreaker.Settings{
 		Name:        name,
 		Timeout:     restFor,
-		IsExcluded:  isClientGone,
+		IsExcluded:  func(err error) bool { return isClientGone(err) || errors.Is(err, errDeferred) },
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= restAfter },
 		OnStateChange: func(name string, from, to gobreaker.State) {
 			log.Warn("circuit breaker changed", zap.String(logkey.Handler, name), zap.Stringer("from", from), zap.Stringer("to", to))
@@ -69,10 +69,22 @@ func (b *Breaker) handle(ctx context.Context, h Handler, tx *mail.Transaction) (
 	return verdict, err
 }
 
+// errDeferred stands for the verdict defer, which says nothing about the backend:
+// the handler may not have asked it, because too many others do.
+var errDeferred = errors.New("handler defers")
+
 // watched lets the circuit count and decide.
 func (b *Breaker) watched(ctx context.Context, h Handler, tx *mail.Transaction) (mail.Verdict, error) {
-	verdict, err := b.circuit.Execute(func() (mail.Verdict, error) { return h.Handle(ctx, tx) })
+	verdict, err := b.circuit.Execute(func() (mail.Verdict, error) {
+		verdict, err := h.Handle(ctx, tx)
+		if err == nil && verdict.Action == mail.ActionDefer {
+			err = errDeferred
+		}
+		return verdict, err
+	})
 	switch {
+	case errors.Is(err, errDeferred):
+		return verdict, nil
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		return mail.Verdict{}, fmt.Errorf("%w: asked again within %s", errResting, restFor)
 	case err == nil && b.circuit.State() == gobreaker.StateClosed:

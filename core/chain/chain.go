@@ -287,7 +287,7 @@ func (c *Chain) parallel(ctx context.Context, block *Step, tx *mail.Transaction,
 // call asks one handler and records the answer.
 func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Verdict {
 	if s.When != nil {
-		yes, err := s.When(tx)
+		yes, err := c.asked(s, tx)
 		if err != nil {
 			return c.failed(s, tx, 0, fmt.Errorf("evaluate when: %w", err))
 		}
@@ -318,16 +318,25 @@ func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Ve
 	return verdict
 }
 
+// asked evaluates when and turns a panic into an error.
+func (c *Chain) asked(s *Step, tx *mail.Transaction) (yes bool, err error) {
+	defer c.recovered(s, tx, &err)
+	return s.When(tx)
+}
+
+// recovered is deferred around what a module or the file has written.
+func (c *Chain) recovered(s *Step, tx *mail.Transaction, err *error) {
+	if r := recover(); r != nil {
+		c.log.Error("handler panicked", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
+			zap.Any(logkey.Error, r), zap.ByteString(logkey.Stack, debug.Stack()))
+		*err = fmt.Errorf("handler panicked: %v", r)
+	}
+}
+
 // guarded calls the handler by way of its breaker and turns a panic into an
 // error.
 func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (verdict mail.Verdict, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			c.log.Error("handler panicked", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
-				zap.Any(logkey.Error, r), zap.ByteString(logkey.Stack, debug.Stack()))
-			verdict, err = mail.Verdict{}, fmt.Errorf("handler panicked: %v", r)
-		}
-	}()
+	defer c.recovered(s, tx, &err)
 	if s.Breaker != nil {
 		return s.Breaker.handle(ctx, s.Handler, tx)
 	}
@@ -337,8 +346,12 @@ func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (ver
 // failed applies on_error. Targets never fail open: an error of theirs means
 // that the message is not stored, whatever the file says.
 func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err error) mail.Verdict {
+	policy := s.OnError
+	if s.Target && policy == PolicyContinue {
+		policy = PolicyDefer
+	}
 	c.log.Warn("handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
-		zap.Stringer(logkey.Stage, tx.Stage), zap.String(logkey.OnError, PolicyNames[s.OnError]), zap.Duration(logkey.Duration, took), zap.Error(err))
+		zap.Stringer(logkey.Stage, tx.Stage), zap.String(logkey.OnError, PolicyNames[policy]), zap.Duration(logkey.Duration, took), zap.Error(err))
 	var verdict mail.Verdict
 	switch {
 	case s.Target:

@@ -316,6 +316,57 @@ func TestBreakerIgnoresCancelledCalls(t *testing.T) {
 	}
 }
 
+// A handler that defers has perhaps not asked its backend: that neither rests it
+// nor ends its rest.
+func TestBreakerIgnoresDefers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		answer := fails(errors.New("connection refused"))
+		s := step("clamav", mail.AtData, handler(func(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+			calls++
+			return answer(ctx, tx)
+		}))
+		s.Breaker = chain.NewBreaker("clamav", nil)
+		c := chain.New([]*chain.Step{s}, chain.Options{})
+		run := func(times int, h handler) (o mail.Outcome) {
+			answer = h
+			for range times {
+				o = c.Run(t.Context(), mail.StageData, newTransaction())
+			}
+			return o
+		}
+		busy, broken := says(mail.Defer(mail.NewReply(451, 3, 2, "Busy"), "busy")), answer
+		run(4, broken)
+		if o := run(10, busy); o.Reply.Text != "Busy" {
+			t.Errorf("got %v, want that of the handler", o.Reply)
+		}
+		if run(5, broken); calls != 15 {
+			t.Errorf("asked %d times, want that the fifth error is the last", calls)
+		}
+		time.Sleep(11 * time.Second) //nolint:forbidigo // the clock is synctest's
+		run(1, busy)
+		if run(5, broken); calls != 17 {
+			t.Errorf("asked %d times, want one more trial after the one that was deferred", calls)
+		}
+	})
+}
+
+// A condition that panics is an error of its handler, in a goroutine of its own
+// too.
+func TestWhenThatPanics(t *testing.T) {
+	t.Parallel()
+	s := step("odd", mail.AtData, says(mail.Continue("")))
+	s.When, s.OnError = func(*mail.Transaction) (bool, error) { panic("no such recipient") }, chain.PolicyDefer
+	for name, steps := range map[string][]*chain.Step{"alone": {s}, "in parallel": {{Parallel: []*chain.Step{s}}}} {
+		tx := newTransaction()
+		o := chain.New(steps, chain.Options{}).Run(t.Context(), mail.StageData, tx)
+		if o.Action != mail.ActionDefer || !strings.Contains(o.Reason, "no such recipient") {
+			t.Errorf("%s: got %v %q", name, o.Action, o.Reason)
+		}
+	}
+}
+
 type watcher struct {
 	handler
 	seen []mail.Outcome

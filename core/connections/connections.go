@@ -5,13 +5,14 @@ package connections
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // Counter counts the connections of one listener. It outlives a reload, so that the
 // sessions of the old configuration still count. It is safe for concurrent use.
 type Counter struct {
+	total    atomic.Int64
 	mu       sync.Mutex
-	total    int                  // guarded by mu
 	networks map[netip.Prefix]int // guarded by mu
 }
 
@@ -25,21 +26,18 @@ func (*Counter) Close() error { return nil }
 
 // Enter counts a connection, unless there are limit of them.
 func (c *Counter) Enter(limit int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.total >= limit {
+	if c.total.Add(1) > int64(limit) {
+		c.total.Add(-1)
 		return false
 	}
-	c.total++
 	return true
 }
 
 // Leave undoes Enter.
-func (c *Counter) Leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total--
-}
+func (c *Counter) Leave() { c.total.Add(-1) }
+
+// Crowded tells whether more than four fifths of limit are taken.
+func (c *Counter) Crowded(limit int) bool { return c.total.Load()*5 > int64(limit)*4 }
 
 // EnterNetwork counts a connection of a network, unless it has limit of them.
 func (c *Counter) EnterNetwork(network netip.Prefix, limit int) bool {

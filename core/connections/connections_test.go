@@ -41,3 +41,24 @@ func TestCounters(t *testing.T) {
 		t.Errorf("%d networks are left", len(c.networks))
 	}
 }
+
+func TestCrowded(t *testing.T) {
+	t.Parallel()
+	c, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 12; n++ {
+		if got, want := c.Enter(10), n <= 10; got != want {
+			t.Errorf("connection %d enters: %t", n, got)
+		}
+		if got, want := c.Crowded(10), n > 8; got != want {
+			t.Errorf("crowded by %d connections: %t", n, got)
+		}
+	}
+	c.Leave()
+	c.Leave()
+	if c.Crowded(10) {
+		t.Error("crowded by 8 connections")
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -114,10 +113,10 @@ func splitQuoted(s string) (local, domain string, err error) {
 		switch c := s[i]; {
 		case c == '"':
 			rest, ok := strings.CutPrefix(s[i+1:], "@")
-			if !ok {
+			if local = b.String(); !ok || strings.ContainsFunc(local, isInvisible) {
 				return "", "", ErrAddressSyntax
 			}
-			return b.String(), rest, nil
+			return local, rest, nil
 		case c == '\\':
 			if i++; i == len(s) || s[i] < ' ' || s[i] > '~' {
 				return "", "", ErrAddressSyntax
@@ -207,7 +206,7 @@ func isDotString(s string) bool {
 		return false
 	}
 	for _, r := range s {
-		if r < utf8.RuneSelf && !isAtomChar(byte(r)) && r != '.' || r >= utf8.RuneSelf && !unicode.IsGraphic(r) {
+		if r < utf8.RuneSelf && !isAtomChar(byte(r)) && r != '.' || r >= utf8.RuneSelf && isInvisible(r) {
 			return false
 		}
 	}

@@ -4,14 +4,20 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"math"
 	"strings"
 )
 
 // MaxHeaderSize bounds a header section, in bytes. Real ones stay below 64 KB.
 const MaxHeaderSize = 256 << 10
 
-// ErrHeaderTooLarge is returned when a header section exceeds MaxHeaderSize.
-var ErrHeaderTooLarge = errors.New("header section is larger than 256 KiB")
+// MaxHeaderFields bounds the fields of a message that is taken in. Real ones have
+// less than 200.
+const MaxHeaderFields = 2000
+
+// ErrHeaderTooLarge is returned when a header section exceeds MaxHeaderSize or,
+// in a message that is taken in, MaxHeaderFields.
+var ErrHeaderTooLarge = errors.New("header section is larger than 256 KiB or has more than 2000 fields")
 
 // HeaderSection is the list of header fields of a message (RFC 5322 section
 // 2.2), in order.
@@ -77,6 +83,13 @@ func (h HeaderSection) Count(name string) int {
 // section when it is empty, and is kept as a field without a name otherwise.
 // The fields share raw's memory.
 func ParseHeaderSection(raw []byte) (HeaderSection, int, error) {
+	return parseHeaderSection(raw, math.MaxInt)
+}
+
+// parseHeaderSection is ParseHeaderSection with a bound on the fields. A message
+// that was taken in is read without one: the server has added fields to it, and
+// it may have other messages in it.
+func parseHeaderSection(raw []byte, maxFields int) (HeaderSection, int, error) {
 	fields := make([]HeaderField, 0, 16)
 	offset := 0
 	for offset < len(raw) {
@@ -88,7 +101,7 @@ func ParseHeaderSection(raw []byte) (HeaderSection, int, error) {
 			end = lineEnd(raw, end)
 		}
 		fields = append(fields, newHeaderField(raw[offset:end:end]))
-		if offset = end; offset > MaxHeaderSize {
+		if offset = end; offset > MaxHeaderSize || len(fields) > maxFields {
 			return HeaderSection{}, 0, ErrHeaderTooLarge
 		}
 	}

@@ -69,6 +69,31 @@ func TestHeaderSectionIsBounded(t *testing.T) {
 	}
 }
 
+// TestHeaderFieldsAreBounded pins that the bound is for what comes in: what is
+// stored has the server's own fields besides.
+func TestHeaderFieldsAreBounded(t *testing.T) {
+	t.Parallel()
+	full := []byte(strings.Repeat("X:\r\n", mail.MaxHeaderFields) + "\r\n")
+	if _, err := mail.NewMessage(full); err != nil {
+		t.Errorf("%d fields: %v", mail.MaxHeaderFields, err)
+	}
+	one := append([]byte("X:\r\n"), full...)
+	if _, err := mail.NewMessage(one); !errors.Is(err, mail.ErrHeaderTooLarge) {
+		t.Errorf("one field more: %v", err)
+	}
+	s := mail.NewSpool(t.TempDir(), 10)
+	t.Cleanup(func() { _ = s.Close() })
+	if _, err := s.Write(one); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Message(); !errors.Is(err, mail.ErrHeaderTooLarge) {
+		t.Errorf("one field more, in a file: %v", err)
+	}
+	if h, _, err := mail.ParseHeaderSection(one); err != nil || len(h.Fields) != mail.MaxHeaderFields+1 {
+		t.Errorf("parsed %d fields, %v", len(h.Fields), err)
+	}
+}
+
 func TestHeaderSectionLookUp(t *testing.T) {
 	t.Parallel()
 	h, _, err := mail.ParseHeaderSection([]byte("received: 1\r\nFrom: a\r\nRECEIVED: 2\r\n\r\n"))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Message is a message as it came: a header section and a body (RFC 5322
@@ -37,7 +38,7 @@ func (m *Message) OpenBody() *io.SectionReader {
 // NewMessage makes a message of bytes that stay in memory. The caller no longer
 // changes them.
 func NewMessage(raw []byte) (*Message, error) {
-	header, offset, err := ParseHeaderSection(raw)
+	header, offset, err := parseHeaderSection(raw, MaxHeaderFields)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +57,9 @@ type Spool struct {
 	memory []byte
 	file   *os.File
 	size   int64
+	budget *SpoolBudget
+	most   int64 // of the budget
+	share  int64 // of the budget, taken by this spool
 }
 
 var spoolBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
@@ -67,8 +71,54 @@ func NewSpool(dir string, limit int) *Spool {
 	return &Spool{dir: dir, limit: limit, memory: (*buffer)[:0]}
 }
 
-// Write takes in the next bytes.
+// SpoolBudget counts what all spools that share it hold, in memory and in files.
+// It is safe for concurrent use.
+type SpoolBudget struct {
+	used atomic.Int64
+}
+
+// NewSpoolBudget makes a budget, for core.Shared.
+func NewSpoolBudget() (*SpoolBudget, error) { return new(SpoolBudget), nil }
+
+// Close implements io.Closer for core.Shared.
+func (*SpoolBudget) Close() error { return nil }
+
+// ErrSpoolFull is returned when a spool would exceed its budget.
+var ErrSpoolFull = errors.New("too many large messages are being received")
+
+// spoolFree is how much a spool holds without being counted, so that most
+// messages cost nothing and come in whatever others do.
+const spoolFree = 8 << 10
+
+// Within makes the spool take part in a budget, of which all spools together use
+// at most limit bytes, and gives the spool; a nil budget bounds nothing. A spool
+// may grow up to the size of what it leaves free: so a few large messages do not
+// keep the small ones out.
+func (s *Spool) Within(budget *SpoolBudget, limit int64) *Spool {
+	s.budget, s.most = budget, limit
+	return s
+}
+
+// grow takes n bytes more out of the budget.
+func (s *Spool) grow(n int) error {
+	more := s.size + int64(n) - spoolFree - s.share
+	if s.budget == nil || more <= 0 {
+		return nil
+	}
+	used := s.budget.used.Add(more)
+	if s.share+more > s.most-used {
+		s.budget.used.Add(-more)
+		return ErrSpoolFull
+	}
+	s.share += more
+	return nil
+}
+
+// Write takes in the next bytes. Errors are ErrSpoolFull or come from the file.
 func (s *Spool) Write(p []byte) (int, error) {
+	if err := s.grow(len(p)); err != nil {
+		return 0, err
+	}
 	if s.file == nil {
 		if len(s.memory)+len(p) <= s.limit {
 			s.memory = append(s.memory, p...)
@@ -117,7 +167,7 @@ func (s *Spool) Message() (*Message, error) {
 	if _, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read spool file: %w", err)
 	}
-	header, offset, err := ParseHeaderSection(head)
+	header, offset, err := parseHeaderSection(head, MaxHeaderFields)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +184,10 @@ func (s *Spool) Close() error {
 		spoolBuffers.Put(&buffer)
 	}
 	s.memory = nil
+	if s.share > 0 {
+		s.budget.used.Add(-s.share)
+		s.share = 0
+	}
 	if s.file == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package mail_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -166,6 +167,58 @@ func TestSpoolFolderThatIsNotThere(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSpoolBudget pins that a few large messages leave room for small ones, that
+// nothing is held after the end, and that what is very small is not counted.
+func TestSpoolBudget(t *testing.T) {
+	t.Parallel()
+	budget, err := mail.NewSpoolBudget()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 1 << 20
+	// fill writes until the spool takes no more, and gives how much it took.
+	fill := func(s *mail.Spool, most int) int {
+		block := make([]byte, 1<<10)
+		for n := 0; n < most; n += len(block) {
+			if _, err := s.Write(block); err != nil {
+				if !errors.Is(err, mail.ErrSpoolFull) {
+					t.Fatal(err)
+				}
+				return n
+			}
+		}
+		return most
+	}
+	for range 2 {
+		var spools []*mail.Spool
+		open := func() *mail.Spool {
+			s := mail.NewSpool(t.TempDir(), 64<<10).Within(budget, limit)
+			spools = append(spools, s)
+			return s
+		}
+		total := 0
+		for range 20 {
+			total += fill(open(), 2*limit)
+		}
+		if total < limit/2 || total > limit+20*(8<<10) {
+			t.Errorf("20 greedy spools hold %d bytes of %d", total, limit)
+		}
+		if n := fill(open(), 8<<10); n != 8<<10 {
+			t.Errorf("a small message gets no further than %d bytes", n)
+		}
+		for _, s := range spools {
+			if err := errors.Join(s.Close(), s.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	one := mail.NewSpool(t.TempDir(), 64<<10).Within(budget, limit)
+	t.Cleanup(func() { _ = one.Close() })
+	if n := fill(one, 2*limit); n < limit/2 || n > limit/2+(8<<10) {
+		t.Errorf("a spool alone takes %d bytes of %d, want half", n, limit)
 	}
 }
 

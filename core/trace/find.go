@@ -84,7 +84,11 @@ func (r *Record) Decision() (action, handler string) {
 // among the accepted ones, in order.
 func (r *Record) RefusedRecipients() []string {
 	var list []string
+	clipped := len(r.Recipients) > maxRecipients // so that accepted ones are missing
 	for _, e := range r.Entries {
+		if clipped && e.Action != mail.ActionDefer && e.Action != mail.ActionReject {
+			continue
+		}
 		if e.Recipient != "" && !slices.Contains(r.Recipients, e.Recipient) && !slices.Contains(list, e.Recipient) {
 			list = append(list, e.Recipient)
 		}

@@ -2,6 +2,7 @@ package trace_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -136,6 +137,27 @@ func TestDecision(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{"nobody@example.test"}, records[3].RefusedRecipients()); diff != "" {
+		t.Errorf("refused recipients (-want +got):\n%s", diff)
+	}
+}
+
+// TestRefusedRecipientsOfMany: accepted recipients that a clipped record does not
+// name are not taken for refused ones.
+func TestRefusedRecipientsOfMany(t *testing.T) {
+	t.Parallel()
+	l, _ := newLog(t, trace.Options{})
+	r := &trace.Record{ID: mail.NewID(moment), Session: "s", Kind: trace.KindMessage, Time: moment}
+	for i := range 200 {
+		e := mail.Entry{Stage: mail.StageRcpt, Recipient: fmt.Sprint(i, "@example.test"), Action: mail.ActionAccept}
+		r.Recipients, r.Entries = append(r.Recipients, e.Recipient), append(r.Entries, e)
+	}
+	r.Entries = append(r.Entries, mail.Entry{Stage: mail.StageRcpt, Recipient: "nobody@example.test", Action: mail.ActionReject})
+	l.Add(r)
+	kept, err := l.Get(t.Context(), r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"nobody@example.test"}, kept.RefusedRecipients()); diff != "" {
 		t.Errorf("refused recipients (-want +got):\n%s", diff)
 	}
 }

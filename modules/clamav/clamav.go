@@ -5,16 +5,19 @@
 // The message is sent by clamd's INSTREAM command, in chunks, so that memory
 // does not grow with it. What cannot be scanned because of a fault (no daemon,
 // a hang, an answer that makes no sense) is an error, and the chain's on_error
-// says what it means. See clamd(8) for the protocol.
+// says what it means. When too many messages wait for clamd, some are deferred.
+// See clamd(8) for the protocol.
 package clamav
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -23,10 +26,15 @@ func init() { core.Register(ClamAV{}) }
 // ClamAV has messages scanned for viruses by clamd. It marks each with the
 // header fields X-Virus-Scanned and X-Virus-Status, and takes out those that it
 // came with.
+//
+// A message that on_error lets pass has no mark. While the handler rests after
+// repeated errors, when is false, or an earlier handler accepts, it is not asked
+// at all, and such fields in a message are the sender's: who filters by them
+// needs on_error = "defer" and no way past the handler.
 type ClamAV struct {
 	// Address is where clamd listens: "unix:path" (its LocalSocket) or
 	// "tcp:host:port" (its TCPAddr and TCPSocket).
-	Address Address `config:"address,required"`
+	Address Address `config:"address,required" example:"unix:/run/clamav/clamd.ctl"`
 	// Infected is what happens to a message with a virus: reject refuses it with
 	// 554, quarantine keeps it out of the inbox, tag lets it pass with the
 	// signature's name in X-Virus-Status.
@@ -40,7 +48,8 @@ type ClamAV struct {
 	// on there: without it clamd calls clean what it did not look at.
 	MaxSize config.Size `config:"max_size" default:"25MiB" min:"1KiB"`
 	// MaxConnections is how many messages clamd scans at once for this server;
-	// others wait. It should not exceed MaxThreads in clamd.conf.
+	// others wait, for a quarter of timeout, and are then deferred. It should not
+	// exceed MaxThreads in clamd.conf.
 	MaxConnections int `config:"max_connections" default:"10" min:"1" max:"1000"`
 	// ConnectTimeout is how long the connection to clamd may take.
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
@@ -104,8 +113,13 @@ func (c *ClamAV) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict
 		return c.tooLarge(tx, fmt.Sprintf("not scanned: %d bytes are more than max_size, %s", size, c.MaxSize)), nil
 	}
 	began := c.now()
-	answer, err := c.client.scan(ctx, tx.Message.Open())
-	if err != nil {
+	answer, err := c.client.scan(ctx, connections.NetworkOf(tx.Session.RemoteAddr.Addr()), tx.Message.Open())
+	switch {
+	case errors.Is(err, errBusy):
+		// Many messages at once are no fault of clamd's, for which on_error might
+		// let them pass unscanned.
+		return mail.Defer(mail.NewReply(451, 3, 2, "Virus scanner is busy, try again later"), err.Error()), nil
+	case err != nil:
 		return mail.Verdict{}, err
 	}
 	took := c.now().Sub(began).Round(time.Microsecond)

@@ -247,7 +247,7 @@ func TestManyAtOnce(t *testing.T) {
 func TestNoDaemonIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, address := range []Address{{"unix", "/nowhere/clamd.sock"}, {"tcp", fmt.Sprint("127.0.0.1:", freePort(t))}} {
-		tx := newTransaction(t, plain("Hello\r\n"))
+		tx := newTransaction(t, append([]byte("X-Virus-Status: Clean\r\n"), plain("Hello\r\n")...))
 		verdict, err := newHandler(address, nil).Handle(t.Context(), tx)
 		if err == nil {
 			t.Fatalf("verdict %+v without a daemon", verdict)

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"errors"
+	"time"
 
 	gosasl "github.com/emersion/go-sasl"
 	"go.uber.org/zap"
@@ -61,10 +62,11 @@ type exchange struct {
 func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = e.server.Next(response)
 	if err != nil {
+		e.session.denied = true
 		return nil, false, authError(err)
 	}
 	if done {
-		e.session.mail.User = e.user
+		e.session.mail.User, e.session.useful = e.user, time.Now()
 	}
 	return challenge, done, nil
 }
@@ -91,8 +93,8 @@ func (e *exchange) login(c *mail.Credentials) error {
 	}
 	if ce := s.log.Check(zap.InfoLevel, text); ce != nil {
 		ce.Write(zap.String(logkey.Message, tx.ID), zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
-			zap.String(logkey.User, c.Username), zap.String(logkey.Mechanism, c.Mechanism), zap.Stringer(logkey.Verdict, outcome.Action),
-			zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, outcome.Reason),
+			zap.String(logkey.User, mail.Printable(c.Username, maxLogName)), zap.String(logkey.Mechanism, c.Mechanism), zap.Stringer(logkey.Verdict, outcome.Action),
+			zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, mail.Printable(outcome.Reason, maxLogReason)),
 			zap.Duration(logkey.Duration, s.listener.now().Sub(tx.Started)))
 	}
 	s.listener.traces.Add(trace.NewRecord(trace.KindLogin, tx, outcome, s.listener.now()))

@@ -138,6 +138,9 @@ func TestAuth(t *testing.T) {
 			<- 535 5.7.8 Authentication credentials invalid (id ID)
 			-> AUTH PLAIN ` + good + `
 			<- 235 *`},
+		{"user name that no address has", optional, underTLS + `
+			-> AUTH PLAIN ` + b64("\x00"+strings.Repeat("a", 321)+"\x00secret") + `
+			<- 535 5.7.8 Authentication credentials invalid`},
 		{"backend is down", optional, underTLS + `
 			-> AUTH PLAIN ` + b64("\x00slow@example.test\x00secret") + `
 			<- 454 4.7.0 Temporary authentication failure (id ID)`},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/mox-like/mox-like/core/mail"
 )
@@ -28,7 +29,7 @@ func (s *session) bdat(arg []byte) []byte {
 		return nil
 	}
 	if s.chunks == nil {
-		s.chunks = s.newIntake()
+		s.chunks, s.chunked = s.newIntake(), time.Now()
 	}
 	in := s.chunks
 	if size > in.maxSize-in.spool.Size() {
@@ -37,8 +38,9 @@ func (s *session) bdat(arg []byte) []byte {
 	if !s.readChunk(in, size) {
 		return nil
 	}
-	if size >= smallChunk {
+	if s.keptPace(size) {
 		s.commands--
+		s.useful = s.chunked
 	}
 	if !last && in.fault.Action == mail.ActionContinue {
 		s.say(mail.NewReply(250, 0, 0, fmt.Sprintf("%d octets received", size)))
@@ -51,6 +53,14 @@ func (s *session) bdat(arg []byte) []byte {
 // smallChunk is the size from which on a chunk is no command that wins a client
 // nothing but time.
 const smallChunk = 1 << 10
+
+// keptPace tells whether a chunk is none of the small ones, and came as fast as
+// the data rate asks for, the wait for its command included.
+func (s *session) keptPace(size int64) bool {
+	since := s.chunked
+	s.chunked = time.Now()
+	return size >= smallChunk && float64(size) >= float64(s.listener.Limits.DataRate)*s.chunked.Sub(since).Seconds()
+}
 
 // parseBdat reads the arguments of BDAT.
 func parseBdat(arg []byte) (size int64, last, ok bool) {

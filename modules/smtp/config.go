@@ -49,8 +49,9 @@ const normalise = "normalise"
 
 // Settings are what a listener block says.
 type Settings struct {
-	// Address lists where to listen, as host:port or unix:path.
-	Address []string `config:"address,required"`
+	// Address lists where to listen, as host:port or unix:path. 0.0.0.0 is every
+	// IPv4 address of the machine, [::] every IPv6 address.
+	Address []string `config:"address,required" example:"0.0.0.0:25,[::]:25"`
 	// TLS is off, starttls (offered), required (by STARTTLS, before anything else)
 	// or implicit (from the first byte on, as on port 465).
 	TLS string `config:"tls" default:"starttls" values:"off,starttls,required,implicit"`
@@ -85,20 +86,25 @@ type Settings struct {
 
 // Limits bound what clients may do.
 type Limits struct {
-	// Connections is how many there may be at once.
+	// Connections is how many there may be at once. When more than four fifths are
+	// taken, a client has 10 seconds for a command outside of a message.
 	Connections int `config:"connections" default:"1000" min:"1" max:"1000000"`
 	// ConnectionsPerNetwork is how many one IPv4 address or IPv6 /64 may have.
-	ConnectionsPerNetwork int `config:"connections_per_network" default:"100" min:"1" max:"1000000"`
+	ConnectionsPerNetwork int `config:"connections_per_network" default:"50" min:"1" max:"1000000"`
 	// Commands is how many a client may give without a message being accepted.
 	Commands int `config:"commands" default:"1000" min:"10" max:"1000000"`
-	// Errors is how many commands may be refused for good without a message being
-	// accepted.
+	// Errors is how many commands may be refused for good, and logins at all,
+	// without a message being accepted.
 	Errors int `config:"errors" default:"20" min:"1" max:"10000"`
 	// LineLength bounds the lines of a message.
 	LineLength config.Size `config:"line_length" default:"64KiB" min:"1000B" max:"1MiB"`
 	// DataRate is how many bytes a second a message must come in with, as an
 	// average over each timeouts.data.
 	DataRate config.Size `config:"data_rate" default:"256B" max:"1MB"`
+	// Spool bounds what the messages that are being received take in memory and on
+	// disk, at all listeners together: over it, large messages have to come again.
+	// One message may take up to half.
+	Spool config.Size `config:"spool" default:"1GB" min:"1MB"`
 }
 
 // Timeouts bound each wait (RFC 5321 section 4.5.3.2).
@@ -131,6 +137,9 @@ func (*Listener) Module() core.Info {
 		New:    func() core.Module { return new(Listener) },
 	}
 }
+
+// TakesLogins tells whether users may or must log in.
+func (s *Settings) TakesLogins() bool { return s.Auth != authOff }
 
 // submission tells whether messages are mended.
 func (s *Settings) submission() bool {

@@ -177,7 +177,7 @@ func (s *session) deliver(in *intake) mail.Reply {
 		s.finish(outcome)
 		return refusal(outcome, tx.ID)
 	}
-	s.commands, s.errors = 0, 0
+	s.commands, s.errors, s.useful = 0, 0, time.Now()
 	if tx.Discarded() {
 		s.report(tx, outcome)
 		s.forget()
@@ -202,11 +202,16 @@ func (s *session) judge(in *intake) mail.Outcome {
 	return s.run(mail.StageData, tx)
 }
 
-// checkHeader refuses messages that go in circles and, at submission, those that
-// do not say who wrote them.
+// checkHeader refuses messages that go in circles, those whose first line would
+// belong to a field that this server adds and, at submission, those that do not
+// say who wrote them.
 func (s *session) checkHeader(m *mail.Message) mail.Verdict {
 	if n := m.Header.Count("Received"); n > s.listener.MaxReceived {
 		return mail.Reject(mail.NewReply(554, 4, 6, "Too many Received fields: the message goes in circles"), fmt.Sprintf("%d Received fields", n))
+	}
+	if fields := m.Header.Fields; len(fields) > 0 && (fields[0].Raw[0] == ' ' || fields[0].Raw[0] == '\t') {
+		// It would become a part of the Received field above it.
+		return mail.Reject(mail.NewReply(554, 6, 0, "The message begins with white space"), "first line begins with white space")
 	}
 	if !s.listener.submission() {
 		return mail.Verdict{}

@@ -25,6 +25,7 @@ var identifier = regexp.MustCompile(`\b[0-9a-hjkmnp-tv-z]{18}\b`)
 //	<- text      the next line is text; ID stands for identifiers, a * at the end for any rest
 //	<-- text     skip lines up to one that is text
 //	EOF          the server closes
+//	PAUSE        wait for 10 ms
 //	TLS          begin TLS
 //
 // What the server may send at last need not be in it.
@@ -54,6 +55,8 @@ func talk(t *testing.T, conn net.Conn, script string) {
 			transmit(t, conn, raw)
 		case "<-", "<--":
 			expect(t, r, n+1, text, verb == "<--")
+		case "PAUSE":
+			<-time.After(10 * time.Millisecond)
 		case "EOF":
 			if line, err := r.ReadString('\n'); !errors.Is(err, io.EOF) {
 				t.Fatalf("script line %d: got %q, %v, want EOF", n+1, line, err)

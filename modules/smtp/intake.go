@@ -30,7 +30,7 @@ type intake struct {
 func (s *session) newIntake() *intake {
 	l := s.listener
 	return &intake{
-		spool: mail.NewSpool(l.spoolDir, spoolMemory), maxSize: int64(l.MaxMessageSize),
+		spool: mail.NewSpool(l.spoolDir, spoolMemory).Within(l.spool, int64(l.Limits.Spool)), maxSize: int64(l.MaxMessageSize),
 		maxLine: int(l.Limits.LineLength), normalise: l.BareNewlines == normalise,
 	}
 }
@@ -49,9 +49,13 @@ var (
 )
 
 // refuse remembers the first fault.
-func (in *intake) refuse(r mail.Reply) {
+func (in *intake) refuse(r mail.Reply) { in.fail(mail.Reject(r, r.Text)) }
+
+// fail remembers the first fault. What has come in is of no use any more.
+func (in *intake) fail(fault mail.Verdict) {
 	if in.fault.Action == mail.ActionContinue {
-		in.fault = mail.Reject(r, r.Text)
+		in.fault = fault
+		in.close()
 	}
 }
 
@@ -148,10 +152,10 @@ func (in *intake) store(p []byte) {
 // broken makes an error of the spool the fault. The client comes back.
 func (in *intake) broken(err error) {
 	reply := mail.NewReply(451, 3, 0, "Local error in processing, try again later")
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, mail.ErrSpoolFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		reply = mail.NewReply(452, 3, 1, "Insufficient system storage, try again later")
 	}
-	in.fault = mail.Defer(reply, fmt.Sprintf("spool message: %v", err))
+	in.fail(mail.Defer(reply, fmt.Sprintf("spool message: %v", err)))
 }
 
 // message ends the intake and gives the message; the fault says why if there is

@@ -38,6 +38,11 @@ func TestLimits(t *testing.T) {
 			-> QUIT
 			<- 221 *
 			EOF`, ""},
+		{"logins that are put off are errors", "tls = \"implicit\"\nauth = \"optional\"\nlimits { errors = 2 }", underTLS + strings.Repeat(`
+			-> AUTH PLAIN `+b64("\x00slow@example.test\x00secret")+`
+			<- 454 *`, 3) + `
+			<- 421 4.7.0 Too many errors, closing the connection
+			EOF`, "too many errors"},
 		{"commands", "limits { commands = 10 }\nmax_recipients = 1", hello + strings.Repeat(`
 			-> NOOP
 			<- 250 *`, 9) + `
@@ -50,6 +55,14 @@ func TestLimits(t *testing.T) {
 			-> QUIT
 			<- 221 *
 			EOF`, ""},
+		{"large chunks that come slowly are", "limits {\ncommands = 10\ndata_rate = \"1MB\"\n}\nmax_recipients = 1", hello + envelope + strings.Repeat(`
+			=> "BDAT 1024\r\n`+strings.Repeat("x", 512)+`"
+			PAUSE
+			=> "`+strings.Repeat("x", 510)+`\r\n"
+			<- 250 2.0.0 1024 octets received`, 7) + `
+			-> BDAT 1024
+			<- 421 4.7.0 Too many commands, closing the connection
+			EOF`, "too many commands"},
 		{"small chunks are", "limits { commands = 10 }\nmax_recipients = 1", hello + envelope + `
 			=> "` + strings.Repeat(`BDAT 2\r\n\r\n`, 30) + `"` + strings.Repeat(`
 			<- 250 2.0.0 2 octets received`, 7) + `
@@ -62,7 +75,7 @@ func TestLimits(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			k := newKit(t, options{body: test.body})
+			k := newKit(t, options{body: test.body, judge: login})
 			k.dialog(t, test.script)
 			k.drained(t)
 			var reason string

@@ -40,6 +40,7 @@ type Listener struct {
 	tls         *tls.Config
 	connections *connections.Counter
 	spoolDir    string
+	spool       *mail.SpoolBudget
 
 	mu       sync.Mutex
 	ended    *sync.Cond            // on mu: a session has ended
@@ -83,6 +84,9 @@ func (l *Listener) Provision(c *core.Context) error {
 		return err
 	}
 	l.connections = shared
+	if l.spool, err = core.Shared(c, "spool", mail.NewSpoolBudget); err != nil {
+		return err
+	}
 	if dir := c.DataDir(); dir != "" {
 		l.spoolDir = filepath.Join(dir, "spool")
 	}
@@ -112,20 +116,15 @@ func (l *Listener) Validate() core.Problems {
 	if len(l.Address) == 0 {
 		ps = append(ps, core.Problem{Attribute: "address", Message: "the listener has no address", Detail: `Write address = ["0.0.0.0:25", "[::]:25"].`})
 	}
-	for _, address := range l.Address {
-		if !isAddress(address) {
-			ps = append(ps, core.Problem{
-				Attribute: "address", Message: fmt.Sprintf("%q is no address to listen on", address),
-				Detail: "Write host:port, such as 0.0.0.0:25, or unix:path.",
-			})
-		}
-	}
 	ps = append(ps, l.validateTLS()...)
 	if l.Limits.Commands < l.MaxRecipients+10 {
 		ps.Warnf("limits.commands", "a message to max_recipients = %d takes more commands than limits.commands = %d allows", l.MaxRecipients, l.Limits.Commands)
 	}
 	if l.Limits.ConnectionsPerNetwork > l.Limits.Connections {
 		ps.Warnf("limits.connections_per_network", "connections_per_network = %d has no effect, since connections = %d is less", l.Limits.ConnectionsPerNetwork, l.Limits.Connections)
+	}
+	if l.Limits.Spool/2 < l.MaxMessageSize {
+		ps.Warnf("limits.spool", "a message of max_message_size = %s does not fit: it may take half of limits.spool = %s", l.MaxMessageSize, l.Limits.Spool)
 	}
 	if l.GreetDelay > 0 && !l.greetsLate() {
 		ps.Warnf("greet_delay", `greet_delay has no effect where messages are submitted, nor with tls = "implicit"`)
@@ -152,15 +151,6 @@ func (l *Listener) validateTLS() core.Problems {
 		ps = append(ps, core.Problem{Attribute: "tls", Message: fmt.Sprintf("tls = %q needs a certificate, and the file has none", l.TLS), Detail: add})
 	}
 	return ps
-}
-
-// isAddress tells whether one can listen on an address.
-func isAddress(address string) bool {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return path != ""
-	}
-	_, port, err := net.SplitHostPort(address)
-	return err == nil && port != ""
 }
 
 // Start makes the folder for large messages that are being received.

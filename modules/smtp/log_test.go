@@ -1,16 +1,19 @@
 package smtp
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/mox-like/mox-like/core/logkey"
+	"github.com/mox-like/mox-like/core/mail"
 )
 
 // TestLog pins the lines that a session leaves at each level, the keys, and that
@@ -81,5 +84,38 @@ func TestErrorLog(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"panic serving 1", "panic 2"}, got); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+// TestLogOfStrangers pins that nothing that a client says is long in the log, or
+// moves a terminal's cursor.
+func TestLogOfStrangers(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.DebugLevel)
+	k := newKit(t, options{body: "tls = \"implicit\"\nauth = \"optional\"", log: zap.New(core), judge: func(_ context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+		if tx.Stage == mail.StageAuth {
+			return mail.Defer(mail.NewReply(454, 7, 0, "Later"), "no user "+strings.Repeat(tx.Credentials.Username, 10)), nil
+		}
+		return mail.Verdict{}, nil
+	}})
+	name := strings.Repeat("\u202e\u009b2J\n", 35)
+	k.dialog(t, underTLS+`
+		-> AUTH PLAIN `+b64("\x00"+name+"\x00secret")+`
+		<- 454 *
+		-> QUIT
+		<- 221 *
+	`)
+	k.drained(t)
+	refused := logs.FilterMessage("login refused").All()
+	if len(refused) != 1 {
+		t.Fatalf("%d lines, want one", len(refused))
+	}
+	for _, e := range refused {
+		for key, value := range e.ContextMap() {
+			text := fmt.Sprint(value)
+			if len(text) > maxLogReason+len("…") || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+				t.Errorf("%s: %q", key, text)
+			}
+		}
 	}
 }

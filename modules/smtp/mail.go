@@ -98,8 +98,8 @@ func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
 		size = tx.Message.Size
 	}
 	ce.Write(zap.String(logkey.Message, tx.ID), zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
-		zap.String(logkey.Helo, s.mail.Helo), zap.String(logkey.User, s.mail.User), zap.Stringer(logkey.ReversePath, tx.Envelope.ReversePath),
+		zap.String(logkey.Helo, mail.Printable(s.mail.Helo, maxLogName)), zap.String(logkey.User, s.mail.User), zap.Stringer(logkey.ReversePath, tx.Envelope.ReversePath),
 		zap.Strings(logkey.Recipient, recipients), zap.Int64(logkey.Size, size), zap.Stringer(logkey.Verdict, outcome.Action),
-		zap.Int(logkey.ReplyCode, code), zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, outcome.Reason),
+		zap.Int(logkey.ReplyCode, code), zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, mail.Printable(outcome.Reason, maxLogReason)),
 		zap.Duration(logkey.Duration, s.listener.now().Sub(tx.Started)))
 }

@@ -104,7 +104,7 @@ func TestReload(t *testing.T) {
 	}
 	talk(t, conn, message+`
 		<- 250 *
-		<- 421 4.3.2 Service shutting down, try again later
+		<- 421 4.3.2 Closing the connection, please connect again
 		EOF
 	`)
 	k.dialog(t, hello+envelope)

@@ -45,13 +45,16 @@ type session struct {
 	sasl     bool              // the next line is a response of a SASL exchange
 	starttls bool              // STARTTLS was answered
 
-	commands, errors int // since the last message that was accepted
+	commands, errors int       // since the last message that was accepted
+	denied           bool      // the reply to come refuses a login
+	useful           time.Time // of the last login, message or piece of one, or the beginning
+	chunked          time.Time // when the last chunk was complete
 	line             []byte
 }
 
 func (l *Listener) newSession(ctx context.Context, w *wire) *session {
 	now := l.now()
-	s := &session{listener: l, ctx: ctx, wire: w}
+	s := &session{listener: l, ctx: ctx, wire: w, useful: time.Now()}
 	s.mail = mail.Session{
 		ID: mail.NewID(now), Protocol: mail.ProtocolSMTP, Listener: l.name,
 		RemoteAddr: addrPort(w.raw.RemoteAddr()), LocalAddr: addrPort(w.raw.LocalAddr()), Started: now,
@@ -137,12 +140,16 @@ func (s *session) handshake() bool {
 // next gives the next command line for go-smtp, nil at the end of the session.
 func (s *session) next() []byte {
 	for !s.done && !s.starttls {
+		if time.Since(s.useful) > maxUseless {
+			s.end(mail.NewReply(421, 4, 2, "No message for too long, closing the connection"), "no message for "+maxUseless.String())
+			return nil
+		}
 		s.wire.busy = s.tx != nil || s.sasl
 		limit := maxCommandLine
 		if s.sasl {
 			limit = maxAuthLine
 		}
-		line, err := s.wire.line(limit, s.listener.Timeouts.Command)
+		line, err := s.wire.line(limit, s.patience())
 		switch {
 		case errors.Is(err, errLineLong) && s.sasl:
 			s.unreadable(err)
@@ -163,6 +170,23 @@ func (s *session) next() []byte {
 	return nil
 }
 
+const (
+	// maxUseless is how long a session may go on without a message or a login.
+	maxUseless = 30 * time.Minute
+	// crowdedTimeout is how long a client may take for a command when few
+	// connections are left: so there is always one for those who have mail.
+	crowdedTimeout = 10 * time.Second
+)
+
+// patience is how long the client may take for the next command.
+func (s *session) patience() time.Duration {
+	l := s.listener
+	if s.tx == nil && l.connections.Crowded(l.Limits.Connections) {
+		return min(l.Timeouts.Command, crowdedTimeout)
+	}
+	return l.Timeouts.Command
+}
+
 // unreadable ends the session, or answers a line that was too long.
 func (s *session) unreadable(err error) {
 	s.sasl = false
@@ -176,7 +200,7 @@ func (s *session) unreadable(err error) {
 	case errors.Is(err, errBareNewline):
 		s.end(mail.NewReply(500, 5, 2, "Lines end with CR LF, and hold neither of them alone nor NUL"), err.Error())
 	case errors.Is(err, errLeaving):
-		s.end(mail.NewReply(421, 3, 2, "Service shutting down, try again later"), err.Error())
+		s.end(mail.NewReply(421, 3, 2, "Closing the connection, please connect again"), err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.end(timeout, "no command in time")
 	default:
@@ -218,12 +242,13 @@ func (s *session) answer(line []byte) {
 	}
 	s.sasl = hasPrefix(line, "334 ")
 	if ce := s.log.Check(zap.DebugLevel, "replied"); ce != nil && !s.sasl {
-		ce.Write(zap.ByteString(logkey.Reply, line[:len(line)-2]))
+		ce.Write(zap.String(logkey.Reply, mail.Printable(string(line[:len(line)-2]), maxLogReason)))
 	}
 	switch {
 	case hasPrefix(line, "421 "): // a handler's too (RFC 5321 section 3.8)
 		s.done, s.upset = true, true
-	case line[0] == '5':
+	case line[0] == '5' || s.denied:
+		s.denied = false
 		s.errors++
 		if s.errors > s.listener.Limits.Errors {
 			s.end(mail.NewReply(421, 7, 0, "Too many errors, closing the connection"), "too many errors")
@@ -242,13 +267,19 @@ func (s *session) run(stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 	return s.listener.chains.Run(ctx, stage, tx)
 }
 
+// Bounds of what a client says in a line of the log, in bytes.
+const (
+	maxLogName   = 256
+	maxLogReason = 1024 // of a handler, which may repeat what the client said
+)
+
 // record leaves a trace of the session if the server ended it, or if the chain had
 // a say in it that no message's trace tells.
 func (s *session) record() {
 	if s.ended.Refused() {
 		s.log.Info("session ended", zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
-			zap.String(logkey.Helo, s.mail.Helo), zap.Int(logkey.ReplyCode, s.ended.Reply.Code), zap.String(logkey.Handler, s.ended.Handler),
-			zap.String(logkey.Reason, s.ended.Reason), zap.Duration(logkey.Duration, s.listener.now().Sub(s.mail.Started)))
+			zap.String(logkey.Helo, mail.Printable(s.mail.Helo, maxLogName)), zap.Int(logkey.ReplyCode, s.ended.Reply.Code), zap.String(logkey.Handler, s.ended.Handler),
+			zap.String(logkey.Reason, mail.Printable(s.ended.Reason, maxLogReason)), zap.Duration(logkey.Duration, s.listener.now().Sub(s.mail.Started)))
 	} else if s.told || len(s.whole.Entries) == 0 {
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/core/mail"
 )
 
 // hello is the beginning of most dialogs.
@@ -234,6 +236,29 @@ func TestDialog(t *testing.T) {
 			<- 354 *
 			=> "` + strings.Repeat("X-Filler: "+strings.Repeat("x", 68)+`\r\n`, 3400) + `\r\n.\r\n"
 			<- 552 5.3.4 Header section is larger than this server takes (id ID)`},
+		{"too many header fields", "", hello + envelope + `
+			-> DATA
+			<- 354 *
+			=> "` + strings.Repeat(`X:\r\n`, 2001) + `\r\n.\r\n"
+			<- 552 5.3.4 Header section is larger than this server takes (id ID)`},
+		{"first line that would belong to Received", "", hello + envelope + `
+			-> DATA
+			<- 354 *
+			=> "\tby forged.example\r\nFrom: a\r\n\r\n.\r\n"
+			<- 554 5.6.0 The message begins with white space (id ID)
+			` + envelope + `
+			-> DATA
+			<- 354 *
+			=> " \r\n\r\n.\r\n"
+			<- 554 5.6.0 The message begins with white space (id ID)
+			` + envelope + `
+			-> DATA
+			<- 354 *
+			=> "\r\n by nobody\r\n.\r\n"
+			<- 250 *`},
+		{"controls in an address", "", hello + `
+			=> "MAIL FROM:<\"\xc2\x9b2J\"@example.org> SMTPUTF8\r\n"
+			<- 501 5.1.7 Sender: not an address of the form local-part@domain`},
 		{"line of a message too long", `limits { line_length = "1000B" }`, hello + envelope + `
 			-> DATA
 			<- 354 *
@@ -321,4 +346,27 @@ func TestEnvelope(t *testing.T) {
 	if strings.Contains(message, "for <") {
 		t.Errorf("Received names one of two recipients:\n%s", message)
 	}
+}
+
+// TestSpoolBudget pins that messages over the common bound are to come again, that
+// the others go on, and that the bound does not shrink.
+func TestSpoolBudget(t *testing.T) {
+	t.Parallel()
+	k := newListener(t, options{body: "limits { spool = \"1MB\" }"})
+	k.listener.spool = new(mail.SpoolBudget)
+	k.listen(t)
+	lines := func(n int) string { return strings.Repeat(strings.Repeat("x", 98)+`\r\n`, n) }
+	k.dialog(t, hello+strings.Repeat(envelope+`
+		-> DATA
+		<- 354 *
+		=> "\r\n`+lines(6000)+`.\r\n"
+		<- 452 4.3.1 Insufficient system storage, try again later (id ID)
+		`+envelope+`
+		=> "BDAT 600000\r\n`+lines(6000)+`"
+		<- 452 4.3.1 Insufficient system storage, try again later (id ID)
+		`+envelope+`
+		-> DATA
+		<- 354 *
+		=> "\r\n`+lines(4000)+`.\r\n"
+		<- 250 *`, 5))
 }

@@ -289,7 +289,7 @@ func TestSpoolFails(t *testing.T) {
 		<- 250 *
 	`)
 	for err, want := range map[error]string{syscall.ENOSPC: "452 4.3.1", syscall.EDQUOT: "452 4.3.1", syscall.EIO: "451 4.3.0"} {
-		var in intake
+		in := intake{spool: mail.NewSpool("", 0)}
 		in.broken(fmt.Errorf("write spool file: %w", err))
 		if got := in.fault.Reply.String(); !strings.HasPrefix(got, want) || in.fault.Action != mail.ActionDefer {
 			t.Errorf("%v: %s, want %s", err, got, want)

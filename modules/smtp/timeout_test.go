@@ -107,6 +107,64 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestCrowd pins that a client that says nothing has little time when few places
+// are left, but not within a message.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "limits {\nconnections = 10\nconnections_per_network = 10\n}", func(t *testing.T, k *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
+		for range 8 {
+			k.listener.connections.Enter(10)
+		}
+		for _, line := range []string{"", "EHLO client.example.org", "MAIL FROM:<>"} {
+			say(t, conn, r, line)
+		}
+		<-time.After(time.Minute)
+		say(t, conn, r, "RSET")
+		began := time.Now()
+		if reply := say(t, conn, r, ""); reply != "421 4.4.2 Timeout, closing the connection" {
+			t.Error(reply)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("cut off after %s", took)
+		}
+	})
+}
+
+// TestUseless pins that a session without a message ends, whatever else the client
+// has to say, and one with messages goes on.
+func TestUseless(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "", func(t *testing.T, _ *kit, conn net.Conn, r *bufio.Reader) {
+		t.Helper()
+		say(t, conn, r, "")
+		say(t, conn, r, "EHLO client.example.org")
+		for range 2 {
+			for _, line := range []string{"MAIL FROM:<>", "RCPT TO:<alice@example.test>", "DATA"} {
+				say(t, conn, r, line)
+			}
+			<-time.After(2 * time.Minute)
+			if reply := say(t, conn, r, "\r\nhi\r\n."); !strings.HasPrefix(reply, "250 ") {
+				t.Fatal(reply)
+			}
+			for range 6 {
+				<-time.After(4 * time.Minute)
+				if reply := say(t, conn, r, "NOOP"); reply != "250 2.0.0 OK" {
+					t.Fatal(reply)
+				}
+			}
+		}
+		say(t, conn, r, "MAIL FROM:<>")
+		<-time.After(4 * time.Minute)
+		say(t, conn, r, "NOOP")
+		<-time.After(4 * time.Minute)
+		say(t, conn, r, "NOOP")
+		if reply := say(t, conn, r, ""); reply != "421 4.4.2 No message for too long, closing the connection" {
+			t.Error(reply)
+		}
+	})
+}
+
 // TestDripping pins that single bytes do not win time: the deadline is for the
 // whole command.
 func TestDripping(t *testing.T) {
@@ -293,7 +351,7 @@ func TestDrain(t *testing.T) {
 		if reply := say(t, conn, r, "\r\nhi\r\n."); !strings.HasPrefix(reply, "250 ") {
 			t.Error(reply)
 		}
-		if reply := say(t, conn, r, ""); reply != "421 4.3.2 Service shutting down, try again later" {
+		if reply := say(t, conn, r, ""); reply != "421 4.3.2 Closing the connection, please connect again" {
 			t.Error(reply)
 		}
 		if k.sink.count() != 1 {
@@ -304,7 +362,15 @@ func TestDrain(t *testing.T) {
 		t.Helper()
 		say(t, conn, r, "")
 		k.drainInBackground(t)
-		if reply := say(t, conn, r, ""); reply != "421 4.3.2 Service shutting down, try again later" {
+		synctest.Wait()
+		// Who has just connected may still send a message.
+		time.Sleep(leaveGrace / 2) //nolint:forbidigo // the clock is synctest's
+		for _, line := range []string{"EHLO client.example.org", "MAIL FROM:<>", "RCPT TO:<alice@example.test>", "RSET"} {
+			if reply := say(t, conn, r, line); reply[0] != '2' {
+				t.Errorf("%q after %q", reply, line)
+			}
+		}
+		if reply := say(t, conn, r, ""); reply != "421 4.3.2 Closing the connection, please connect again" {
 			t.Error(reply)
 		}
 	})

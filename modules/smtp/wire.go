@@ -54,7 +54,7 @@ type wire struct {
 
 	mu      sync.Mutex
 	readBy  time.Time // guarded by mu: the deadline that is set
-	leaving bool      // guarded by mu
+	leaveBy time.Time // guarded by mu: when the session shall end, zero while it may go on
 }
 
 func newWire(raw net.Conn, writeTimeout time.Duration) *wire {
@@ -109,8 +109,13 @@ func (w *wire) moreBy(deadline time.Time, slack time.Duration) error {
 func (w *wire) arm(deadline time.Time, slack time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.leaving && !w.busy {
-		return errLeaving
+	if !w.leaveBy.IsZero() && !w.busy {
+		if !time.Now().Before(w.leaveBy) {
+			return errLeaving
+		}
+		if w.leaveBy.Before(deadline) {
+			deadline, slack = w.leaveBy, 0
+		}
 	}
 	if !w.readBy.Before(deadline) && !w.readBy.After(deadline.Add(slack)) {
 		return nil
@@ -119,12 +124,17 @@ func (w *wire) arm(deadline time.Time, slack time.Duration) error {
 	return w.raw.SetReadDeadline(w.readBy)
 }
 
-// interrupt makes the session end as soon as it is not busy. It may be called
-// from any goroutine.
+// leaveGrace is how long a session that is not busy may still begin a message
+// once the server wants it to end: so that a client who has just connected or
+// logged in is not turned away.
+const leaveGrace = time.Second
+
+// interrupt makes the session end when it has had its grace and is not busy. It
+// may be called from any goroutine.
 func (w *wire) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.leaving = true
+	w.leaveBy = time.Now().Add(leaveGrace)
 	w.readBy = time.Time{}
 	_ = w.raw.SetReadDeadline(time.Unix(1, 0))
 }
@@ -211,7 +221,7 @@ func (w *wire) upgrade(c net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.readBy = time.Time{}
-	if w.leaving {
+	if !w.leaveBy.IsZero() {
 		_ = w.raw.SetReadDeadline(time.Unix(1, 0))
 	}
 }

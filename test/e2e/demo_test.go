@@ -66,7 +66,7 @@ func TestDemo(t *testing.T) {
 		{`^swaks .* -tls `, `^<~  250 2\.0\.0 OK: kept as `},
 		{`^curl .*alice`, `^Hello from outside\.`},
 		{`^curl .*bob`, `(?i)^From: alice@example\.test`},
-		{`^mox-like trace `, `^.*  message  .*<stranger@example\.org> to <alice@example\.test>`},
+		{`^\S*mox-like trace `, `^.*  message  .*<stranger@example\.org> to <alice@example\.test>`},
 	} {
 		found := false
 		for line, r := range paste(t, grep(page, want.command)) {
