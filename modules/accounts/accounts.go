@@ -132,6 +132,20 @@ func (a *Accounts) Exists(_ context.Context, address string) (bool, error) {
 	return a.known.has(address), nil
 }
 
+// ExistsIn tells whether there is an account of that address, which is in normal
+// form, as the transaction q sees it.
+func (*Accounts) ExistsIn(q store.Querier, address string) (bool, error) {
+	var one int
+	err := q.QueryRow(`SELECT 1 FROM accounts WHERE address = ?`, address).Scan(&one)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("find account %q: %w", address, err)
+	}
+	return true, nil
+}
+
 // First gives the oldest account of a domain, "" if it has none. The domain is
 // in normal form.
 func (a *Accounts) First(ctx context.Context, domain string) (string, error) {

@@ -181,6 +181,23 @@ func TestListFirst(t *testing.T) {
 	}
 }
 
+func TestExistsIn(t *testing.T) {
+	t.Parallel()
+	a := newAccounts(t, coretest.Options{})
+	mustAdd(t, a, alice, goodPassword)
+	err := a.store.Read(t.Context(), func(s *store.Snapshot) error {
+		for address, want := range map[string]bool{alice: true, bob: false} {
+			if got, err := a.ExistsIn(s, address); err != nil || got != want {
+				t.Errorf("%s: %v, %v", address, got, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSetPassword(t *testing.T) {
 	t.Parallel()
 	a := newAccounts(t, coretest.Options{})

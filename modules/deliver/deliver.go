@@ -14,10 +14,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/modules/mailbox"
@@ -36,6 +41,7 @@ type Deliver struct {
 	accounts  accountService
 	mailboxes mailboxService
 	problems  core.Problems
+	log       *zap.Logger
 }
 
 // accountService knows who lives here.
@@ -55,6 +61,7 @@ type mailboxService interface {
 const junk = "Junk"
 
 var (
+	noMailbox = mail.NewReply(550, 1, 1, "There is no such mailbox here")
 	full      = mail.NewReply(452, 3, 1, "Not enough room on this server, try again later")
 	temporary = mail.NewReply(451, 3, 0, "Local error in processing, try again later")
 )
@@ -78,13 +85,53 @@ func (d *Deliver) Provision(c *core.Context) error {
 	if d.mailboxes, err = core.Service[mailboxService](c); err != nil {
 		return fmt.Errorf("deliver needs the mailboxes of this server: %w", err)
 	}
-	d.name, d.now, d.domains = c.Name(), c.Now(), c.Domains()
+	d.name, d.now, d.domains, d.log = c.Name(), c.Now(), c.Domains(), c.Logger()
 	d.readAliases()
 	return nil
 }
 
 // Validate tells what is wrong with the aliases of the domains.
 func (d *Deliver) Validate() core.Problems { return d.problems }
+
+// Start warns of aliases and catch_alls that lead to nobody as things are.
+func (d *Deliver) Start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for _, domain := range d.domains.All() {
+		aliases := d.aliases[domain.Name]
+		for _, local := range slices.Sorted(maps.Keys(aliases)) {
+			if err := d.warn(ctx, mail.Address{LocalPart: local, Domain: domain.Name}); err != nil {
+				return err
+			}
+		}
+		if target, ok := d.catchAll[domain.Name]; ok {
+			if err := d.warn(ctx, target); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startTimeout bounds the look at all aliases.
+const startTimeout = 30 * time.Second
+
+// warn looks an alias or the target of a catch_all up.
+func (d *Deliver) warn(ctx context.Context, address mail.Address) error {
+	r := resolver{Deliver: d}
+	ok, err := r.named(ctx, address)
+	if err != nil && !errors.Is(err, errTooMany) {
+		return err
+	}
+	if !ok {
+		r.missing = append(r.missing, address.String())
+	}
+	if len(r.missing) > 0 {
+		d.log.Warn("an alias or catch_all leads to nobody: add the account, or correct the domain block",
+			zap.String(logkey.Recipient, address.String()), zap.Strings("missing", r.missing))
+	}
+	return nil
+}
 
 // Handle takes recipients in charge and stores messages.
 func (d *Deliver) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
@@ -111,11 +158,24 @@ func (d *Deliver) rcpt(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 		return mail.Reject(mail.NewReply(550, 2, 4, "This address has too many recipients"), err.Error()), nil
 	case err != nil:
 		return mail.Verdict{}, err
+	case len(r.found) == 0 && len(r.missing) == 0:
+		return mail.Reject(noMailbox, "no account, alias or catch_all for "+address.String()), nil
 	case len(r.found) == 0:
-		return mail.Reject(mail.NewReply(550, 1, 1, "There is no such mailbox here"), "no account, alias or catch_all for "+address.String()), nil
+		return mail.Reject(noMailbox, r.nobody(address)), nil
 	}
 	tx.Recipient.Note = r.found
-	return mail.Accept("delivered to " + strings.Join(r.found, ", ")), nil
+	reason := "goes to " + strings.Join(r.found, ", ")
+	if len(r.missing) > 0 {
+		reason += "; " + r.nobody(address)
+		d.log.Warn("mail has nobody to go to", zap.String(logkey.Message, tx.ID), zap.Stringer(logkey.Recipient, address), zap.String(logkey.Reason, r.nobody(address)))
+	}
+	return mail.Accept(reason), nil
+}
+
+// nobody says which of the addresses that an alias or catch_all leads to have no
+// account.
+func (r *resolver) nobody(address mail.Address) string {
+	return address.String() + " leads to " + strings.Join(r.missing, ", ") + ", which has no account"
 }
 
 // local gives the address in the form that is looked up, and whether it is an
@@ -223,4 +283,5 @@ var (
 	_ core.Handler     = (*Deliver)(nil)
 	_ core.Provisioner = (*Deliver)(nil)
 	_ core.Validator   = (*Deliver)(nil)
+	_ core.Starter     = (*Deliver)(nil)
 )

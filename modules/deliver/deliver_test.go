@@ -14,6 +14,9 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
@@ -77,6 +80,11 @@ domain "empty.example" {
   catch_all = "info@example.org"
 }
 domain "desert.example" {}
+domain "ghost.example" {
+  aliases = {
+    "postmaster" = ["nobody"]
+  }
+}
 `
 
 // newDeliver makes the handler for the domains above.
@@ -88,7 +96,7 @@ func newDeliver(t *testing.T, server string, p people) (*Deliver, *memory) {
 	}
 	sandbox := coretest.New(t, coretest.Options{OnDisk: true, Source: fmt.Sprintf(domains, server, strings.Join(many, ", "))})
 	m := new(memory)
-	d := &Deliver{name: "deliver", now: time.Now, domains: sandbox.Domains(), accounts: p, mailboxes: m}
+	d := &Deliver{name: "deliver", now: time.Now, domains: sandbox.Domains(), accounts: p, mailboxes: m, log: zap.NewNop()}
 	d.readAliases()
 	if len(d.problems) > 0 {
 		t.Fatalf("problems: %v", d.problems)
@@ -139,6 +147,7 @@ func TestRcpt(t *testing.T) {
 		"postmaster before catch_all":   {"postmaster@empty.example", "bob@example.org"},
 		"postmaster without accounts":   {"postmaster@desert.example", "bob@example.org"},
 		"bare postmaster":               {"postmaster", "bob@example.org"},
+		"postmaster alias to nobody":    {"postmaster@ghost.example", "bob@example.org"},
 		"postmaster at the host":        {"postmaster@mx.example.org", "bob@example.org"},
 		"postmaster at our literal":     {"postmaster@[192.0.2.25]", "bob@example.org"},
 		"postmaster at another literal": {"postmaster@[192.0.2.26]", "continue"},
@@ -165,6 +174,38 @@ func TestRcpt(t *testing.T) {
 				t.Errorf("%s: %s, want %s", test.address, got, test.want)
 			}
 		})
+	}
+}
+
+// Mail to an alias of which a part leads to nobody goes to the others, and says
+// so.
+func TestAliasLeadsToNobody(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.WarnLevel)
+	d, _ := newDeliver(t, "", everybody)
+	d.log = zap.New(core)
+	_, v, err := rcpt(t, d, "sales@example.org")
+	if err != nil || v.Action != mail.ActionAccept || !strings.Contains(v.Reason, "leads to nobody@example.org, which has no account") {
+		t.Errorf("sales: %v, %v", v, err)
+	}
+	_, v, err = rcpt(t, d, "lost@example.org")
+	if err != nil || v.Action != mail.ActionReject || !strings.Contains(v.Reason, "leads to nobody@example.org, which has no account") {
+		t.Errorf("lost: %v, %v", v, err)
+	}
+	if n := logs.Len(); n != 1 {
+		t.Errorf("%d warnings, want that of the mail to sales", n)
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, e := range logs.All()[1:] {
+		told = append(told, fmt.Sprint(e.ContextMap()["recipient"]))
+	}
+	for _, want := range []string{"lost@example.org", "sales@example.org", "all@example.org"} {
+		if !slices.Contains(told, want) {
+			t.Errorf("no warning of %s at the start: %v", want, told)
+		}
 	}
 }
 
@@ -400,5 +441,29 @@ func TestWithServices(t *testing.T) {
 	status, err := account.Status(t.Context(), "INBOX", &imap.StatusOptions{NumMessages: true})
 	if err != nil || *status.NumMessages != 1 {
 		t.Errorf("status: %v, %v", status, err)
+	}
+}
+
+// TestAccountRemovedBeforeTheWrite removes an account after the handler has asked
+// whether it exists.
+func TestAccountRemovedBeforeTheWrite(t *testing.T) {
+	t.Parallel()
+	sandbox := coretest.New(t, coretest.Options{OnDisk: true})
+	residents := coretest.Service[*accounts.Accounts](t, sandbox)
+	boxes := coretest.Service[*mailbox.Service](t, sandbox)
+	d := coretest.Load[*Deliver](t, sandbox, "handler.deliver", `deliver {}`)
+	d.accounts = people{"alice@example.test"}
+	_, err := d.Handle(t.Context(), message(t, d, "alice@example.test"))
+	if got := mail.ReplyOf(err).String()[:9]; got != "451 4.3.0" {
+		t.Errorf("error %v with the reply %s", err, got)
+	}
+	if _, err := boxes.Open(t.Context(), "alice@example.test"); !errors.Is(err, mailbox.ErrGone) {
+		t.Errorf("open: %v", err)
+	}
+	if err := residents.Add(t.Context(), "alice@example.test", "a long password"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Handle(t.Context(), message(t, d, "alice@example.test")); err != nil {
+		t.Errorf("deliver to the account that exists now: %v", err)
 	}
 }

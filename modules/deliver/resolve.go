@@ -107,26 +107,32 @@ func (d *Deliver) checkLoop(start mail.Address) {
 // resolver finds the accounts that an address stands for.
 type resolver struct {
 	*Deliver
-	found []string
-	seen  map[mail.Address]bool // aliases that are expanded already
-	depth int
+	found   []string
+	missing []string              // what an alias or catch_all leads to in vain
+	seen    map[mail.Address]bool // aliases that are expanded already
+	depth   int
 }
 
 // resolve finds the accounts of an address of this server, in lower case.
 func (r *resolver) resolve(ctx context.Context, a mail.Address) error {
-	if ok, err := r.named(ctx, a); ok || err != nil {
+	base := a.Base()
+	ok, err := r.named(ctx, a)
+	if !ok && err == nil && base != a {
+		ok, err = r.named(ctx, base)
+	}
+	switch {
+	case err != nil:
 		return err
-	}
-	if base := a.Base(); base != a {
-		if ok, err := r.named(ctx, base); ok || err != nil {
-			return err
-		}
-	}
-	if a.Base().LocalPart == postmaster {
+	case base.LocalPart == postmaster && len(r.found) == 0:
 		return r.postmaster(ctx, a.Domain)
+	case ok:
+		return nil
 	}
 	if target, ok := r.catchAll[a.Domain]; ok {
-		_, err := r.named(ctx, target)
+		ok, err := r.named(ctx, target)
+		if !ok {
+			r.missing = append(r.missing, target.String())
+		}
 		return err
 	}
 	return nil
@@ -149,10 +155,13 @@ func (r *resolver) named(ctx context.Context, a mail.Address) (bool, error) {
 	for _, target := range targets {
 		ok, err := r.named(ctx, target)
 		if base := target.Base(); err == nil && !ok && base != target {
-			_, err = r.named(ctx, base)
+			ok, err = r.named(ctx, base)
 		}
 		if err != nil {
 			return false, err
+		}
+		if !ok {
+			r.missing = append(r.missing, target.String())
 		}
 	}
 	return true, nil

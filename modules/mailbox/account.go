@@ -39,7 +39,7 @@ var standardMailboxes = [...]struct {
 }
 
 // Open gives the mailboxes of an account, making the standard ones at the first
-// use. Whether the account exists is for the caller to know.
+// use. Without an account of that address the error is ErrGone.
 func (s *Service) Open(ctx context.Context, address string) (*Account, error) {
 	a := &Account{service: s, address: address}
 	err := s.store.Read(ctx, func(sn *store.Snapshot) error {
@@ -57,13 +57,24 @@ func (s *Service) Open(ctx context.Context, address string) (*Account, error) {
 	return a, nil
 }
 
-// ensureAccount gives the id of an account, making it if need be.
+// ensureAccount gives the id of an account. The first time it makes its
+// mailboxes, if there is such an account: mail that was on its way to one that
+// was removed must not wait for the next of that address.
 func (s *Service) ensureAccount(tx *store.Tx, address string) (id int64, err error) {
 	err = tx.QueryRow("SELECT id FROM mailbox_accounts WHERE address = ?", address).Scan(&id)
 	if !errors.Is(err, store.ErrNotFound) {
 		return id, err
 	}
-	r, err := tx.Exec("INSERT INTO mailbox_accounts (address, uid_validity) VALUES (?, 0)", address)
+	if s.accounts != nil {
+		exists, err := s.accounts.ExistsIn(tx, address)
+		if err != nil {
+			return 0, err
+		}
+		if !exists {
+			return 0, fmt.Errorf("find account %s: %w", address, ErrGone)
+		}
+	}
+	r, err := tx.Exec("INSERT INTO mailbox_accounts (address) VALUES (?)", address)
 	if err != nil {
 		return 0, err
 	}
@@ -193,6 +204,9 @@ func (a *Account) append(tx *store.Tx, name string, m *message, list []imap.Flag
 	if err != nil {
 		return taken{}, err
 	}
+	if err := row.room(1); err != nil {
+		return taken{}, err
+	}
 	set, grown, err := row.keywords.set(list)
 	if err != nil {
 		return taken{}, err
@@ -237,18 +251,29 @@ type mailboxRow struct {
 	deleted     int64
 	bytes       int64
 	keywords    keywords
+	expunged    int64
+	forgotten   int64
 }
 
-const selectMailbox = `SELECT id, name, special_use, uid_validity, uid_next, mod_seq, messages, unseen, deleted, bytes, keywords
-	FROM mailbox_mailboxes `
+const selectMailbox = `SELECT id, name, special_use, uid_validity, uid_next, mod_seq, messages, unseen, deleted, bytes, keywords,
+	expunged, forgotten FROM mailbox_mailboxes `
 
 type scanner interface{ Scan(dest ...any) error }
 
 func (m *mailboxRow) scan(row scanner) error {
 	var words string
-	err := row.Scan(&m.id, &m.name, &m.specialUse, &m.uidValidity, &m.uidNext, &m.modSeq, &m.messages, &m.unseen, &m.deleted, &m.bytes, &words)
+	err := row.Scan(&m.id, &m.name, &m.specialUse, &m.uidValidity, &m.uidNext, &m.modSeq, &m.messages, &m.unseen, &m.deleted, &m.bytes, &words,
+		&m.expunged, &m.forgotten)
 	m.keywords = parseKeywords(words)
 	return err
+}
+
+// room refuses more messages than a mailbox may have.
+func (m *mailboxRow) room(more int) error {
+	if m.messages+int64(more) > maxMessages {
+		return refuse(imap.ResponseCodeLimit, "The mailbox %q has %d messages, and may have no more than %d; use another one", m.name, m.messages, maxMessages)
+	}
+	return nil
 }
 
 // mailboxNamed finds a mailbox of an account.
@@ -263,6 +288,19 @@ func mailboxNamed(q store.Querier, accountID int64, name string) (*mailboxRow, e
 		return nil, refuse(imap.ResponseCodeNonExistent, "There is no mailbox %q", name)
 	case err != nil:
 		return nil, fmt.Errorf("find mailbox %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// mailboxAt finds a mailbox of an account by its id; ErrGone if it was removed.
+func mailboxAt(q store.Querier, accountID, id int64) (*mailboxRow, error) {
+	m := new(mailboxRow)
+	err := m.scan(q.QueryRow(selectMailbox+"WHERE id = ? AND account_id = ?", id, accountID))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find mailbox: %w", err)
 	}
 	return m, nil
 }

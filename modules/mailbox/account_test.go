@@ -209,13 +209,30 @@ func TestRename(t *testing.T) {
 
 func TestRenameInbox(t *testing.T) {
 	t.Parallel()
-	_, a, v := withNotes(t, 3)
+	s, a, v := withNotes(t, 3)
 	ctx := t.Context()
+	before := v.Data().UIDValidity
 	must(t, a.Create(ctx, "INBOX/kept", nil))
-	must(t, a.Rename(ctx, "INBOX", "old/inbox"))
-	same(t, "changes of the selected INBOX", []string{"1 EXPUNGE", "1 EXPUNGE", "1 EXPUNGE"}, poll(t, v, true))
-	same(t, "moved messages", []string{"1", "2", "3"}, uidsOf(t, selectMailboxOf(t, a, "old/inbox")))
-	same(t, "mailboxes", []string{`INBOX \HasChildren`, "INBOX/kept"}, names(t, a, nil, "INBOX*"))
+	must(t, a.Rename(ctx, "INBOX", "INBOX/old/one"))
+	<-v.Changed()
+	if err := v.Poll(ctx, true, nil); !errors.Is(err, ErrGone) {
+		t.Errorf("poll of what was INBOX: %v", err)
+	}
+	old := selectMailboxOf(t, a, "INBOX/old/one")
+	same(t, "messages of the old one", []string{"1", "2", "3"}, uidsOf(t, old))
+	same(t, "UIDVALIDITY of the old one", before, old.Data().UIDValidity)
+	same(t, "mailboxes", []string{`INBOX \HasChildren`, "INBOX/kept", `INBOX/old \HasChildren`, "INBOX/old/one"}, names(t, a, nil, "INBOX*"))
+	deliver(t, s, note(4), alice)
+	fresh := selectMailboxOf(t, a, "INBOX")
+	same(t, "messages of the new INBOX", []string{"1"}, uidsOf(t, fresh))
+	if after := fresh.Data().UIDValidity; after <= before {
+		t.Errorf("UIDVALIDITY of INBOX went from %d to %d", before, after)
+	}
+	same(t, "nothing new in the old one", []string(nil), poll(t, old, true))
+	if got := code(a.Rename(ctx, "INBOX", "Sent")); got != imap.ResponseCodeAlreadyExists {
+		t.Errorf("rename INBOX to a name that exists: code %q", got)
+	}
+	checkCounters(t, s)
 }
 
 func TestStatusCounters(t *testing.T) {

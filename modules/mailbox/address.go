@@ -23,13 +23,14 @@ type addressParser struct {
 	comment []byte
 	host    []byte
 	group   bool
+	clipped bool // an address was left out
 }
 
 // appendAddresses appends the number of addresses in a field's value, and each
 // as name, mailbox and host. A group is its name as a mailbox without host, its
-// members, and an address without both.
+// members, and an address without both. Beyond maxAddresses they are left out.
 func (p *addressParser) appendAddresses(b, value []byte) []byte {
-	p.in, p.pos, p.out, p.n, p.group = value, 0, p.out[:0], 0, false
+	p.in, p.pos, p.out, p.n, p.group, p.clipped = value, 0, p.out[:0], 0, false, false
 	p.reset()
 	for p.pos < len(p.in) {
 		p.step()
@@ -58,7 +59,7 @@ func (p *addressParser) step() {
 		p.pos++
 		if !p.group && p.words > 0 {
 			p.emit(nil, p.word, nil)
-			p.group = true
+			p.group = !p.clipped
 		}
 		p.reset()
 	case '<':
@@ -263,7 +264,12 @@ func (p *addressParser) endGroup() {
 	p.group = false
 }
 
+// emit adds an address. The end of a group that began is always added.
 func (p *addressParser) emit(name, mailbox, host []byte) {
+	size := len(name) + len(mailbox) + len(host)
+	if p.clipped = p.clipped || len(p.out)+size > maxAddresses; p.clipped && size > 0 {
+		return
+	}
 	p.out = appendString(p.out, name)
 	p.out = appendString(p.out, mailbox)
 	p.out = appendString(p.out, host)

@@ -244,7 +244,7 @@ func (p *parser) parameter(s []byte, name string) []byte {
 func (p *parser) appendParameters(s []byte) {
 	at := len(p.arena)
 	p.arena = append(p.arena, 0)
-	for len(s) > 0 && p.arena[at] < maxParameters {
+	for len(s) > 0 && p.arena[at] < maxParameters && !p.full() {
 		var attribute, value []byte
 		attribute, value, s = p.nextParameter(s)
 		if len(attribute) == 0 {
@@ -254,10 +254,21 @@ func (p *parser) appendParameters(s []byte) {
 		if low := lower(buffer[:0], attribute); len(low) == len(attribute) {
 			attribute = low
 		}
-		p.arena = appendString(p.arena, attribute)
-		p.arena = appendString(p.arena, value)
+		p.appendValue(attribute)
+		p.appendValue(value)
 		p.arena[at]++
 	}
+}
+
+// full tells whether the structure is as large as it may become. What follows is
+// kept without parameters and long values.
+func (p *parser) full() bool { return len(p.arena) > maxStructure }
+
+func (p *parser) appendValue(value []byte) {
+	if p.full() && len(value) > 64 {
+		value = nil
+	}
+	p.arena = appendString(p.arena, clip(value))
 }
 
 // appendMeta appends what a part's header says, see readMeta.
@@ -272,12 +283,12 @@ func (p *parser) appendMeta(t contentType) {
 	} else {
 		p.appendParameters(t.parameters)
 	}
-	p.arena = appendString(p.arena, c.id)
-	p.arena = appendString(p.arena, c.description)
-	p.arena = appendString(p.arena, firstToken(c.encoding))
+	p.appendValue(c.id)
+	p.appendValue(c.description)
+	p.appendValue(firstToken(c.encoding))
 	disposition, parameters, _ := bytes.Cut(c.disposition, []byte{';'})
-	p.arena = appendString(p.arena, firstToken(disposition))
+	p.appendValue(firstToken(disposition))
 	p.appendParameters(parameters)
-	p.arena = appendString(p.arena, c.language)
-	p.arena = appendString(p.arena, c.location)
+	p.appendValue(c.language)
+	p.appendValue(c.location)
 }

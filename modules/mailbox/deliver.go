@@ -42,7 +42,7 @@ type Delivery struct {
 
 // Deliver stores a message in all mailboxes of d, or in none. When it returns
 // nil the message is durable. Accounts that the store has not seen yet get
-// their standard mailboxes first.
+// their standard mailboxes first; one that does not exist is ErrGone.
 func (s *Service) Deliver(ctx context.Context, d Delivery) error {
 	m, err := s.take(d.Message.Reader, d.Message.Size(), d.Received)
 	if err != nil {

@@ -14,6 +14,26 @@ type envelopeFields struct {
 	date, subject, inReplyTo, messageID []byte
 	addresses                           [numAddressFields][]byte
 	references, listID                  []byte
+	clipped                             bool // more came than is kept
+}
+
+// What is kept beside the message is bounded. A search for what was clipped
+// reads the message; ENVELOPE and BODYSTRUCTURE do without it.
+const (
+	maxField     = 2000     // bytes of a value
+	maxAddresses = 16 << 10 // bytes of a list of addresses
+)
+
+// clip cuts a value that is too long, between two words if it can.
+func clip(value []byte) []byte {
+	if len(value) <= maxField {
+		return value
+	}
+	value = value[:maxField]
+	if i := bytes.LastIndexByte(value, ' '); i > 0 {
+		return value[:i]
+	}
+	return value[:wholeRunes(value)]
 }
 
 // The address fields, in the order of the ENVELOPE.
@@ -62,13 +82,19 @@ func (e *envelopeFields) field(name string) *[]byte {
 // appendEnvelope appends the compact form: date, subject, the address lists,
 // In-Reply-To, Message-ID. Encoded words stay encoded.
 func (e *envelopeFields) appendEnvelope(b []byte, p *addressParser) []byte {
-	b = appendString(b, e.date)
-	b = appendString(b, e.subject)
+	b = e.appendField(b, e.date)
+	b = e.appendField(b, e.subject)
 	for _, value := range e.addresses {
 		b = p.appendAddresses(b, value)
+		e.clipped = e.clipped || p.clipped
 	}
-	b = appendString(b, e.inReplyTo)
-	return appendString(b, e.messageID)
+	b = e.appendField(b, e.inReplyTo)
+	return e.appendField(b, e.messageID)
+}
+
+func (e *envelopeFields) appendField(b, value []byte) []byte {
+	e.clipped = e.clipped || len(value) > maxField
+	return appendString(b, clip(value))
 }
 
 // envelope is the compact form, taken apart.
@@ -77,6 +103,7 @@ type envelope struct {
 	addresses     [numAddressFields]addressList
 	inReplyTo     string
 	messageID     string
+	clipped       bool
 }
 
 // addressList is the compact form of a list of addresses.
@@ -100,6 +127,7 @@ func readEnvelope(blob string) envelope {
 		e.addresses[i].list = begin[:len(begin)-len(r.rest)]
 	}
 	e.inReplyTo, e.messageID = r.string(), r.string()
+	e.clipped = r.number() != 0
 	return e
 }
 

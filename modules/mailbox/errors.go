@@ -7,8 +7,9 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// ErrGone is returned when the mailbox of a View, or the account of an Account,
-// was removed meanwhile.
+// ErrGone is returned when the mailbox of a View was removed, is INBOX no more, or
+// has changed too much for the view to follow, and when there is no such
+// account, or no more.
 var ErrGone = errors.New("mailbox no longer exists")
 
 // refuse makes an error that the client is told.

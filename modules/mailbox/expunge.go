@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/emersion/go-imap/v2"
@@ -9,9 +10,14 @@ import (
 	"github.com/mox-like/mox-like/core/store"
 )
 
-// expungeStep is how many messages one transaction removes, so that mail never
-// waits long for it.
-const expungeStep = 1000
+const (
+	// expungeStep is how many messages one transaction removes, so that mail
+	// never waits long for it.
+	expungeStep = 1000
+	// maxExpunged is how many ranges of UIDs a mailbox remembers, for sessions
+	// and clients that come back.
+	maxExpunged = 10_000
+)
 
 // Expunge removes the messages with \Deleted, only those of the set if uids is
 // not nil (RFC 4315). The expunges come by Poll.
@@ -34,6 +40,11 @@ func (v *View) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 		})
 		if err != nil {
 			return fmt.Errorf("expunge messages: %w", err)
+		}
+		if len(ranges) > 0 { // and what this step did may be forgotten by their end
+			if err := v.load(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -99,7 +110,7 @@ type removal struct {
 func (s *Service) remove(tx *store.Tx, row *mailboxRow, messages []removal) error {
 	modSeq := row.modSeq + 1
 	var unseenCount, deletedCount, bytes int64
-	run := uidRange{messages[0].uid, messages[0].uid - 1}
+	var ranges []uidRange
 	for _, m := range messages {
 		if _, err := tx.Exec("DELETE FROM mailbox_messages WHERE mailbox_id = ? AND uid = ?", row.id, m.uid); err != nil {
 			return fmt.Errorf("delete message: %w", err)
@@ -108,19 +119,13 @@ func (s *Service) remove(tx *store.Tx, row *mailboxRow, messages []removal) erro
 			return fmt.Errorf("count references: %w", err)
 		}
 		unseenCount, deletedCount, bytes = unseenCount+int64(unseen(m.flags)), deletedCount+int64(deleted(m.flags)), bytes+m.size
-		if m.uid != run.last+1 {
-			if err := insertExpunged(tx, row.id, modSeq, run); err != nil {
-				return err
-			}
-			run.first = m.uid
-		}
-		run.last = m.uid
+		ranges = appendRun(ranges, m.uid)
 	}
-	if err := insertExpunged(tx, row.id, modSeq, run); err != nil {
-		return err
+	if err := s.remember(tx, row, modSeq, ranges); err != nil {
+		return fmt.Errorf("remember expunged messages: %w", err)
 	}
-	_, err := tx.Exec(`UPDATE mailbox_mailboxes SET mod_seq = ?, messages = messages - ?, unseen = unseen - ?, deleted = deleted - ?, bytes = bytes - ?
-		WHERE id = ?`, modSeq, len(messages), unseenCount, deletedCount, bytes, row.id)
+	_, err := tx.Exec(`UPDATE mailbox_mailboxes SET mod_seq = ?, messages = messages - ?, unseen = unseen - ?, deleted = deleted - ?, bytes = bytes - ?,
+		expunged = ?, forgotten = ? WHERE id = ?`, modSeq, len(messages), unseenCount, deletedCount, bytes, row.expunged, row.forgotten, row.id)
 	if err != nil {
 		return fmt.Errorf("count messages: %w", err)
 	}
@@ -132,10 +137,56 @@ func (s *Service) remove(tx *store.Tx, row *mailboxRow, messages []removal) erro
 	return nil
 }
 
-func insertExpunged(tx *store.Tx, mailboxID, modSeq int64, r uidRange) error {
-	_, err := tx.Exec("INSERT INTO mailbox_expunged (mailbox_id, mod_seq, first_uid, last_uid) VALUES (?, ?, ?, ?)", mailboxID, modSeq, r.first, r.last)
+// remember notes which UIDs have gone, and beyond maxExpunged ranges forgets the
+// oldest. It changes the counters of row alone.
+func (s *Service) remember(tx *store.Tx, row *mailboxRow, modSeq int64, ranges []uidRange) error {
+	if err := s.joinNewest(tx, row, ranges); err != nil {
+		return err
+	}
+	for _, r := range ranges {
+		_, err := tx.Exec("INSERT INTO mailbox_expunged (mailbox_id, mod_seq, first_uid, last_uid) VALUES (?, ?, ?, ?)", row.id, modSeq, r.first, r.last)
+		if err != nil {
+			return err
+		}
+	}
+	row.expunged += int64(len(ranges))
+	if row.expunged <= maxExpunged {
+		return nil
+	}
+	err := tx.QueryRow("SELECT mod_seq FROM mailbox_expunged WHERE mailbox_id = ? ORDER BY mod_seq LIMIT 1 OFFSET ?", row.id, row.expunged-maxExpunged-1).
+		Scan(&row.forgotten)
 	if err != nil {
-		return fmt.Errorf("remember expunged messages: %w", err)
+		return err
+	}
+	result, err := tx.Exec("DELETE FROM mailbox_expunged WHERE mailbox_id = ? AND mod_seq <= ?", row.id, row.forgotten)
+	row.expunged -= result.RowsAffected
+	return err
+}
+
+// joinNewest joins the range that was noted last to one of the new ranges, if
+// they touch: who deletes one message after the other needs one range. Its UIDs
+// then count as gone later than they were, which only views that have yet to
+// load would mind.
+func (s *Service) joinNewest(tx *store.Tx, row *mailboxRow, ranges []uidRange) error {
+	var modSeq int64
+	var newest uidRange
+	err := tx.QueryRow("SELECT mod_seq, first_uid, last_uid FROM mailbox_expunged WHERE mailbox_id = ? ORDER BY mod_seq DESC, first_uid DESC LIMIT 1", row.id).
+		Scan(&modSeq, &newest.first, &newest.last)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil || modSeq <= s.hub.pinned(row.id) {
+		return err
+	}
+	for i := range ranges {
+		r := &ranges[i]
+		if r.first != newest.last+1 && r.last != newest.first-1 {
+			continue
+		}
+		r.first, r.last = min(r.first, newest.first), max(r.last, newest.last)
+		row.expunged--
+		_, err := tx.Exec("DELETE FROM mailbox_expunged WHERE mailbox_id = ? AND mod_seq = ? AND first_uid = ?", row.id, modSeq, newest.first)
+		return err
 	}
 	return nil
 }

@@ -51,6 +51,20 @@ func (h *hub) leave(v *View) {
 	}
 }
 
+// pinned gives the mod-sequence up to which the record of a mailbox's expunges
+// must stay as it is: views that have not loaded yet tell by it which messages
+// were there when they were opened.
+func (h *hub) pinned(mailboxID int64) (modSeq int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w := h.mailboxes[mailboxID]; w != nil {
+		for v := range w.views {
+			modSeq = max(modSeq, v.pin.Load())
+		}
+	}
+	return modSeq
+}
+
 // changed is called after the commit of a change to a mailbox. It never waits.
 func (h *hub) changed(mailboxID, modSeq int64) {
 	h.mu.Lock()

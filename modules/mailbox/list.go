@@ -15,54 +15,76 @@ import (
 // List gives the mailboxes that match any of the patterns, interpreted from the
 // reference, in the order of their names (RFC 9051 section 6.3.9, RFC 5258, RFC
 // 6154, RFC 5819). Names that exist only as a part of others' names are listed
-// as \NonExistent and \Noselect. No patterns match nothing.
+// as \NonExistent and \Noselect. No patterns match nothing. The names are compared
+// when the transaction is over.
 func (a *Account) List(ctx context.Context, reference string, patterns []string, o *imap.ListOptions) ([]imap.ListData, error) {
 	if o == nil {
 		o = new(imap.ListOptions)
 	}
-	var list []imap.ListData
-	err := a.service.store.Read(ctx, func(sn *store.Snapshot) error {
-		names, err := a.names(sn, o)
-		if err != nil {
-			return err
-		}
-		for _, name := range slices.Sorted(maps.Keys(names)) {
-			if !matchAny(reference, patterns, name) {
-				continue
-			}
-			data, ok := names[name].data(name, o)
-			if !ok {
-				continue
-			}
-			if row := names[name].row; o.ReturnStatus != nil && row != nil {
-				if data.Status, err = status(sn, row, o.ReturnStatus); err != nil {
-					return err
-				}
-			}
-			list = append(list, data)
-		}
-		return nil
-	})
+	if len(patterns) > maxPatterns {
+		return nil, refuse(imap.ResponseCodeLimit, "At most %d patterns in one command", maxPatterns)
+	}
+	list, err := a.list(ctx, normalPatterns(reference, patterns), o)
 	if err != nil {
 		return nil, fmt.Errorf("list mailboxes of %s: %w", a.address, err)
 	}
 	return list, nil
 }
 
-// maxPatternLength is more than any pattern needs: names are not longer.
-const maxPatternLength = 2 * maxNameLength
-
-func matchAny(reference string, patterns []string, name string) bool {
-	for _, pattern := range patterns {
-		pattern = reference + pattern
-		if len(pattern) > maxPatternLength {
+func (a *Account) list(ctx context.Context, patterns []pattern, o *imap.ListOptions) ([]imap.ListData, error) {
+	names, err := a.names(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	var list []imap.ListData
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if !matchAny(patterns, name) {
 			continue
 		}
-		if matchName(normalName(pattern), name) || name == inbox && matchName(strings.ToUpper(pattern), name) {
-			return true
+		data, ok := names[name].data(name, o)
+		if !ok {
+			continue
+		}
+		if row := names[name].row; o.ReturnStatus != nil && row != nil {
+			if data.Status, err = a.status(ctx, row, o.ReturnStatus); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, data)
+	}
+	return list, nil
+}
+
+// Bounds of what one List has to compare with every name.
+const (
+	maxPatterns      = 20
+	maxPatternLength = 2 * maxNameLength // more than any needs: names are not longer
+)
+
+// pattern is a pattern with its reference.
+type pattern struct {
+	normal string
+	upper  string // for INBOX, whose case does not matter
+}
+
+// normalPatterns leaves out what no name can match.
+func normalPatterns(reference string, patterns []string) []pattern {
+	var list []pattern
+	for _, p := range patterns {
+		if p = reference + p; len(p) <= maxPatternLength {
+			list = append(list, pattern{normal: normalName(p), upper: strings.ToUpper(p)})
 		}
 	}
-	return false
+	return list
+}
+
+func matchAny(patterns []pattern, name string) bool {
+	return slices.ContainsFunc(patterns, func(p pattern) bool {
+		return matchName(p.normal, name) || name == inbox && matchName(p.upper, name)
+	})
 }
 
 // listed is what is known about a name.
@@ -74,8 +96,15 @@ type listed struct {
 }
 
 // names collects all names that a List may give.
-func (a *Account) names(q store.Querier, o *imap.ListOptions) (map[string]*listed, error) {
-	rows, err := mailboxesOf(q, a.id)
+func (a *Account) names(ctx context.Context, o *imap.ListOptions) (map[string]*listed, error) {
+	var rows []mailboxRow
+	var subscriptions []string
+	err := a.service.store.Read(ctx, func(sn *store.Snapshot) (err error) {
+		if rows, err = mailboxesOf(sn, a.id); err == nil && (o.SelectSubscribed || o.ReturnSubscribed) {
+			subscriptions, err = a.subscriptions(sn)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +123,6 @@ func (a *Account) names(q store.Querier, o *imap.ListOptions) (map[string]*liste
 		for _, parent := range parents(rows[i].name) {
 			entry(parent).hasChildren = true
 		}
-	}
-	if !o.SelectSubscribed && !o.ReturnSubscribed {
-		return names, nil
-	}
-	subscriptions, err := a.subscriptions(q)
-	if err != nil {
-		return nil, err
 	}
 	for _, name := range subscriptions {
 		entry(name).subscribed = true
@@ -165,19 +187,14 @@ func (l *listed) data(name string, o *imap.ListOptions) (imap.ListData, bool) {
 // Status gives the counters of a mailbox that o asks for, without a look at its
 // messages but for DeletedStorage.
 func (a *Account) Status(ctx context.Context, name string, o *imap.StatusOptions) (*imap.StatusData, error) {
-	var data *imap.StatusData
-	err := a.service.store.Read(ctx, func(sn *store.Snapshot) error {
-		row, err := mailboxNamed(sn, a.id, name)
-		if err != nil {
-			return err
-		}
-		data, err = status(sn, row, o)
-		return err
-	})
-	return data, err
+	row, err := a.mailbox(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return a.status(ctx, row, o)
 }
 
-func status(q store.Querier, row *mailboxRow, o *imap.StatusOptions) (*imap.StatusData, error) {
+func (a *Account) status(ctx context.Context, row *mailboxRow, o *imap.StatusOptions) (*imap.StatusData, error) {
 	count := func(asked bool, n int64) *uint32 {
 		if !asked {
 			return nil
@@ -206,8 +223,10 @@ func status(q store.Querier, row *mailboxRow, o *imap.StatusOptions) (*imap.Stat
 	}
 	if o.DeletedStorage {
 		data.DeletedStorage = new(int64)
-		err := q.QueryRow("SELECT coalesce(sum(size), 0) FROM mailbox_messages WHERE mailbox_id = ? AND flags & ? <> 0", row.id, int64(flagDeleted)).
-			Scan(data.DeletedStorage)
+		err := a.service.store.Read(ctx, func(sn *store.Snapshot) error {
+			return sn.QueryRow("SELECT coalesce(sum(size), 0) FROM mailbox_messages WHERE mailbox_id = ? AND flags & ? <> 0", row.id, int64(flagDeleted)).
+				Scan(data.DeletedStorage)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("count deleted messages: %w", err)
 		}

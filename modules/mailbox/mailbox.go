@@ -29,14 +29,23 @@ func init() { core.Register(new(Service)) }
 
 // Service is the mailbox store. It is safe for concurrent use.
 type Service struct {
-	store   *store.Store
-	now     func() time.Time
-	log     *zap.Logger
-	hub     hub
-	places  places
-	sweeper sweeper
+	store *store.Store
+	now   func() time.Time
+	log   *zap.Logger
+	// accounts is nil in a build without accounts: then every address has one.
+	accounts accountService
+	hub      hub
+	places   places
+	sweeper  sweeper
 	// lastContent is the id of the content stored last. The writer alone adds.
 	lastContent atomic.Int64
+}
+
+// accountService knows who has an account.
+type accountService interface {
+	// ExistsIn tells whether there is an account of that address, as the
+	// transaction sees it.
+	ExistsIn(q store.Querier, address string) (bool, error)
 }
 
 // Module describes the service to the registry.
@@ -44,9 +53,12 @@ func (*Service) Module() core.Info {
 	return core.Info{ID: "service.mailbox", New: func() core.Module { return new(Service) }}
 }
 
-// Provision takes the store and the clock.
+// Provision takes the store and the clock, and finds the accounts.
 func (s *Service) Provision(c *core.Context) error {
 	s.store, s.now, s.log = c.Store(), c.Now(), c.Logger()
+	if a, err := core.Service[accountService](c); err == nil {
+		s.accounts = a
+	}
 	return nil
 }
 

@@ -12,21 +12,17 @@ import (
 )
 
 // insertMailbox makes an empty mailbox. Its UIDVALIDITY is the time, and higher
-// than any that the account has seen, so that a name never means another
-// mailbox under the same UIDVALIDITY.
+// than any that was given before, so that a name never means another mailbox
+// under the same UIDVALIDITY.
 func (s *Service) insertMailbox(tx *store.Tx, accountID int64, name string, use imap.MailboxAttr) error {
-	now := s.now().Unix()
 	var uidValidity int64
-	err := tx.QueryRow(`UPDATE mailbox_accounts SET uid_validity = CASE WHEN uid_validity < ? THEN ? ELSE uid_validity + 1 END
-		WHERE id = ? RETURNING uid_validity`, now, now, accountID).Scan(&uidValidity)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrGone
-	}
+	err := tx.QueryRow("UPDATE mailbox_uid_validity SET last = max(last + 1, ?) RETURNING last", s.now().Unix()).Scan(&uidValidity)
 	if err != nil {
 		return fmt.Errorf("take uidvalidity: %w", err)
 	}
-	_, err = tx.Exec(`INSERT INTO mailbox_mailboxes (account_id, name, special_use, uid_validity, uid_next, mod_seq, messages, unseen, deleted, bytes, keywords)
-		VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?)`, accountID, name, string(use), uidValidity, firstKeywords)
+	_, err = tx.Exec(`INSERT INTO mailbox_mailboxes (account_id, name, special_use, uid_validity, uid_next, mod_seq,
+		messages, unseen, deleted, bytes, keywords, expunged, forgotten) VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, 0, ?, 0, 0)`,
+		accountID, name, string(use), uidValidity, firstKeywords)
 	if err != nil {
 		return fmt.Errorf("insert mailbox %s: %w", name, err)
 	}
@@ -86,9 +82,21 @@ func specialUse(o *imap.CreateOptions) (imap.MailboxAttr, error) {
 
 // create makes a mailbox with a name in normal form.
 func (a *Account) create(tx *store.Tx, name string, use imap.MailboxAttr) error {
+	if err := a.prepare(tx, name); err != nil {
+		return err
+	}
+	return a.service.insertMailbox(tx, a.id, name, use)
+}
+
+// prepare looks whether there may be a mailbox of a new name, and makes those
+// above it that are missing.
+func (a *Account) prepare(tx *store.Tx, name string) error {
 	rows, err := mailboxesOf(tx, a.id)
 	if err != nil {
 		return fmt.Errorf("list mailboxes: %w", err)
+	}
+	if len(rows) == 0 {
+		return ErrGone
 	}
 	have := make(map[string]bool, len(rows))
 	for i := range rows {
@@ -108,7 +116,7 @@ func (a *Account) create(tx *store.Tx, name string, use imap.MailboxAttr) error 
 			}
 		}
 	}
-	return a.service.insertMailbox(tx, a.id, name, use)
+	return nil
 }
 
 // Delete removes a mailbox with its messages; those below it stay. INBOX cannot
@@ -130,8 +138,9 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	})
 }
 
-// Rename gives a mailbox and those below it another name. Renaming INBOX moves
-// its messages to a new mailbox and leaves it empty (RFC 9051 section 6.3.6).
+// Rename gives a mailbox and those below it another name. Renaming INBOX leaves
+// those below it and an empty INBOX (RFC 9051 section 6.3.6), which is another
+// mailbox then: views of the old one end with ErrGone.
 func (a *Account) Rename(ctx context.Context, from, to string) error {
 	to, err := newName(to)
 	if err != nil {
@@ -149,21 +158,22 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 	})
 }
 
-// renameInbox moves all messages to a new mailbox.
+// renameInbox gives the mailbox that is INBOX another name and makes a new one,
+// so that it takes no longer for more messages.
 func (a *Account) renameInbox(tx *store.Tx, to string) error {
-	source, err := mailboxNamed(tx, a.id, inbox)
+	row, err := mailboxNamed(tx, a.id, inbox)
 	if err != nil {
 		return err
 	}
-	if err := a.create(tx, to, ""); err != nil {
+	if err := a.prepare(tx, to); err != nil {
 		return err
 	}
-	destination, err := mailboxNamed(tx, a.id, to)
-	if err != nil {
-		return err
+	modSeq := row.modSeq + 1
+	if _, err := tx.Exec("UPDATE mailbox_mailboxes SET name = ?, mod_seq = ? WHERE id = ?", to, modSeq, row.id); err != nil {
+		return fmt.Errorf("rename %s: %w", inbox, err)
 	}
-	t := transfer{service: a.service, tx: tx, accountID: a.id, source: source, destination: destination, move: true}
-	return t.run([]uidRange{{1, source.uidNext - 1}})
+	tx.AfterCommit(func() { a.service.hub.changed(row.id, modSeq) })
+	return a.service.insertMailbox(tx, a.id, inbox, "")
 }
 
 // rename changes the names of a mailbox and of those below it.

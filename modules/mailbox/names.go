@@ -14,6 +14,11 @@ const (
 	maxNameLength = 500  // bytes
 	maxDepth      = 20   // levels
 	maxMailboxes  = 5000 // an account
+
+	// Copies cost a client nothing, so that their number has limits. Mail is
+	// delivered beyond them: it must not be lost for them, and comes one by one.
+	maxMessages        = 2_000_000 // a mailbox, by COPY, MOVE and APPEND
+	maxAccountMessages = 5_000_000 // an account, by COPY
 )
 
 const inbox = "INBOX"

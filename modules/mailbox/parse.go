@@ -21,6 +21,7 @@ const (
 	maxMIMEParts    = 1000
 	maxBoundary     = 1000 // bytes; RFC 2046 allows 70
 	maxParameters   = 100
+	maxStructure    = 256 << 10 // bytes of the compact form, about
 	parseBufferSize = 32 << 10
 )
 
@@ -108,6 +109,9 @@ func (p *parser) message(depth int, d *summary) (envelope [2]int) {
 	if d != nil {
 		p.describe(d)
 	} else {
+		if p.full() {
+			p.fields = envelopeFields{}
+		}
 		envelope[0] = len(p.arena)
 		p.arena = p.fields.appendEnvelope(p.arena, &p.addresses)
 		envelope[1] = len(p.arena)
@@ -119,11 +123,14 @@ func (p *parser) message(depth int, d *summary) (envelope [2]int) {
 // describe fills in all of d but the structure.
 func (p *parser) describe(d *summary) {
 	f := &p.fields
-	p.scratch = f.appendEnvelope(p.scratch[:0], &p.addresses)
-	d.envelope = slices.Clone(p.scratch)
-	p.scratch = appendString(p.scratch[:0], f.references)
-	p.scratch = appendString(p.scratch, f.listID)
+	p.scratch = f.appendField(p.scratch[:0], f.references)
+	p.scratch = f.appendField(p.scratch, f.listID)
 	d.fields = slices.Clone(p.scratch)
+	p.scratch = f.appendEnvelope(p.scratch[:0], &p.addresses)
+	if f.clipped {
+		p.scratch = append(p.scratch, 1)
+	}
+	d.envelope = slices.Clone(p.scratch)
 	d.sentDay = unknownDay
 	if t, ok := parseDate(string(f.date)); ok {
 		d.sentDay = civilDay(t)

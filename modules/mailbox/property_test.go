@@ -22,6 +22,7 @@ func checkCounters(t testing.TB, s *Service) {
 			messages <> (SELECT count(*) FROM mailbox_messages m WHERE m.mailbox_id = b.id) OR
 			unseen <> (SELECT count(*) FROM mailbox_messages m WHERE m.mailbox_id = b.id AND flags & 1 = 0) OR
 			deleted <> (SELECT count(*) FROM mailbox_messages m WHERE m.mailbox_id = b.id AND flags & 8 <> 0) OR
+			expunged <> (SELECT count(*) FROM mailbox_expunged e WHERE e.mailbox_id = b.id) OR
 			bytes <> (SELECT coalesce(sum(size), 0) FROM mailbox_messages m WHERE m.mailbox_id = b.id) OR
 			uid_next <= (SELECT coalesce(max(uid), 0) FROM mailbox_messages m WHERE m.mailbox_id = b.id) OR
 			mod_seq < (SELECT coalesce(max(mod_seq), 0) FROM mailbox_messages m WHERE m.mailbox_id = b.id)`,

@@ -15,6 +15,10 @@ func (s *Service) Migrations() store.Migrations {
 // and only messages changed later need the index by mod_seq. A mailbox without
 // an account is dead: it goes in small steps, and nothing finds it any more.
 //
+// mailbox_uid_validity has the highest UIDVALIDITY ever given, to whichever
+// mailbox: so no name gets one twice, not even that of an account which was
+// removed and made again.
+//
 // A message is a row for each mailbox that it stands in. What is the same in all
 // of them, in the mailboxes of other accounts too, is its content, which counts
 // its messages in refs and goes, a little later, at 0. Its id is the time of
@@ -25,9 +29,14 @@ func (s *Service) Migrations() store.Migrations {
 const schema1 = `
 CREATE TABLE mailbox_accounts (
 	id              INTEGER PRIMARY KEY AUTOINCREMENT,
-	address         TEXT NOT NULL UNIQUE,
-	uid_validity    INTEGER NOT NULL -- the last one given
+	address         TEXT NOT NULL UNIQUE
 );
+
+CREATE TABLE mailbox_uid_validity (
+	id              INTEGER PRIMARY KEY CHECK (id = 1),
+	last            INTEGER NOT NULL
+);
+INSERT INTO mailbox_uid_validity (id, last) VALUES (1, 0);
 
 CREATE TABLE mailbox_mailboxes (
 	id              INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,6 +51,8 @@ CREATE TABLE mailbox_mailboxes (
 	deleted         INTEGER NOT NULL,
 	bytes           INTEGER NOT NULL,
 	keywords        TEXT NOT NULL, -- in the order of their bits, separated by spaces
+	expunged        INTEGER NOT NULL, -- rows of mailbox_expunged
+	forgotten       INTEGER NOT NULL, -- the mod_seq up to which such rows may be missing
 	UNIQUE (account_id, name)
 );
 
@@ -85,7 +96,7 @@ CREATE TABLE mailbox_expunged (
 	mailbox_id      INTEGER NOT NULL,
 	mod_seq         INTEGER NOT NULL,
 	first_uid       INTEGER NOT NULL,
-	last_uid        INTEGER NOT NULL, -- all UIDs from the first to the last went at once
+	last_uid        INTEGER NOT NULL, -- all UIDs from the first to the last are gone
 	PRIMARY KEY (mailbox_id, mod_seq, first_uid)
 ) WITHOUT ROWID;
 `

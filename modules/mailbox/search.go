@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -22,9 +23,10 @@ type SearchResult struct {
 
 // Search gives the messages that match. Text is compared without regard to
 // case, decoded from its transfer encoding and charset. Header fields other
-// than those of the envelope, and text and body, are read from the messages
-// themselves, and only of those that match otherwise. Of the body, its texts are
-// searched, and the header sections and texts of messages in it.
+// than those of the envelope, very long ones, and text and body, are read from
+// the messages themselves, and only of those that match otherwise. Of the body,
+// its texts are searched, and the header sections and texts of messages in it.
+// Each text is decoded and folded once a message, however many keys look into it.
 func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*SearchResult, error) {
 	if err := v.load(ctx); err != nil {
 		return nil, err
@@ -34,9 +36,15 @@ func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*Sear
 	if err != nil {
 		return nil, err
 	}
+	if s.bodyKeys > maxBodyKeys {
+		return nil, refuse(imap.ResponseCodeLimit, "At most %d search keys that need the messages themselves in one command", maxBodyKeys)
+	}
 	found := make([]bool, v.told)
 	open := v.wanted([]span{{0, v.told}}, func(*entry) bool { return true })
-	if open = s.first(all, open, found); len(open) > 0 {
+	if open, err = s.first(ctx, all, open, found); err != nil {
+		return nil, err
+	}
+	if len(open) > 0 {
 		err := v.readRows(ctx, open, s.read, func(i int, r *row) (err error) {
 			found[i], err = s.second(ctx, all, i, r)
 			return err
@@ -58,10 +66,22 @@ func (v *View) Search(ctx context.Context, criteria *imap.SearchCriteria) (*Sear
 // search is one Search that runs. A message is judged by what the view knows;
 // if that does not decide, by its row; if that does not either, by its body.
 type search struct {
-	view   *View
-	read   columns   // what the conditions need
-	m      candidate // the message in question
-	folded []byte    // is used again and again
+	view     *View
+	read     columns      // what the conditions need
+	bodyKeys int          // how many of them need the body
+	m        candidate    // the message in question
+	kept     []keptField  // what is looked for in its row
+	body     searchedBody // what is looked for in its body
+}
+
+// maxBodyKeys bounds the keys for which the messages themselves are read.
+const maxBodyKeys = 20
+
+// keptField is a field that is kept at delivery, folded at the first need.
+type keptField struct {
+	name   string
+	folded []byte
+	ready  bool
 }
 
 // level is what a condition must know.
@@ -144,10 +164,13 @@ func (c *conjunction) judge(m *candidate, known level) (verdict, error) {
 }
 
 // first judges by the view and gives the entries that are still open.
-func (s *search) first(all conjunction, spans []span, found []bool) []span {
+func (s *search) first(ctx context.Context, all conjunction, spans []span, found []bool) ([]span, error) {
 	var open []span
 	for _, sp := range spans {
 		for i := sp.begin; i < sp.end; i++ {
+			if i%1024 == 0 && ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			s.m = candidate{index: i, entry: &s.view.entries[i]}
 			v, _ := all.judge(&s.m, levelView)
 			found[i] = v == yes
@@ -161,13 +184,19 @@ func (s *search) first(all conjunction, spans []span, found []bool) []span {
 			}
 		}
 	}
-	return open
+	return open, nil
 }
 
 // second judges by the row, and by the body if need be. A body that went
 // meanwhile is that of a message which was expunged.
 func (s *search) second(ctx context.Context, all conjunction, index int, r *row) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	s.m = candidate{index: index, entry: &s.view.entries[index], row: r}
+	for i := range s.kept {
+		s.kept[i].ready = false
+	}
 	v, err := all.judge(&s.m, levelRow)
 	if err != nil || v != unknown {
 		return v == yes, err
@@ -179,7 +208,8 @@ func (s *search) second(ctx context.Context, all conjunction, index int, r *row)
 	if err != nil {
 		return false, err
 	}
-	s.m.body = &searchedBody{content: body, structure: r.content.structure}
+	s.body.begin(body, r.content.structure, ctx.Err)
+	s.m.body = &s.body
 	v, err = all.judge(&s.m, levelBody)
 	return v == yes, errors.Join(err, body.Close())
 }
@@ -284,43 +314,58 @@ func (s *search) compileRow(c *conjunction, criteria *imap.SearchCriteria) {
 func (s *search) compileText(c *conjunction, criteria *imap.SearchCriteria) {
 	for _, h := range criteria.Header {
 		name, needle := strings.ToLower(h.Key), appendFolded(nil, h.Value)
-		if inEnvelope(name) && len(needle) > 0 {
-			s.read = max(s.read, columnsEnvelope)
-			c.add(levelRow, func(m *candidate) bool { return s.contains(m.row.content.field(name), needle) })
-			continue
-		}
-		s.read = columnsAll
+		inMessage := func(m *candidate) (bool, error) { return m.body.headerContains(name, needle) }
 		if known(name) && len(needle) > 0 {
-			c.add(levelRow, func(m *candidate) bool { return s.contains(m.row.content.field(name), needle) })
-			continue
+			s.compileKept(c, name, needle, condition{levelBody, inMessage})
+		} else {
+			s.addBody(c, inMessage)
 		}
-		c.conditions = append(c.conditions, condition{levelBody, func(m *candidate) (bool, error) {
-			return m.body.headerContains(s, name, needle)
-		}})
 	}
 	for _, text := range criteria.Body {
-		s.read = columnsAll
-		needle := appendFolded(nil, text)
-		c.conditions = append(c.conditions, condition{levelBody, func(m *candidate) (bool, error) {
-			return m.body.contains(needle)
-		}})
+		n := s.body.needles.add(text)
+		s.addBody(c, func(m *candidate) (bool, error) { return m.body.contains(n) })
 	}
 	for _, text := range criteria.Text {
-		s.read = columnsAll
-		needle := appendFolded(nil, text)
-		c.conditions = append(c.conditions, condition{levelBody, func(m *candidate) (bool, error) {
-			if ok, err := m.body.headerContains(s, "", needle); ok || err != nil {
+		n := s.body.needles.add(text)
+		s.addBody(c, func(m *candidate) (bool, error) {
+			if ok, err := m.body.headerContains("", m.body.needles.texts[n]); ok || err != nil {
 				return ok, err
 			}
-			return m.body.contains(needle)
-		}})
+			return m.body.contains(n)
+		})
 	}
 }
 
-// contains tells whether a text contains a folded one.
-func (s *search) contains(text string, needle []byte) bool {
-	s.folded = appendFolded(s.folded[:0], text)
-	return bytes.Contains(s.folded, needle)
+func (s *search) addBody(c *conjunction, match func(*candidate) (bool, error)) {
+	s.read = columnsAll
+	s.bodyKeys++
+	c.conditions = append(c.conditions, condition{levelBody, match})
+}
+
+// compileKept looks for a folded text in a field that is kept at delivery, and in
+// the message itself where the field was too long for that.
+func (s *search) compileKept(c *conjunction, name string, needle []byte, inMessage condition) {
+	if inEnvelope(name) {
+		s.read = max(s.read, columnsEnvelope)
+	} else {
+		s.read = columnsAll
+	}
+	n := slices.IndexFunc(s.kept, func(f keptField) bool { return f.name == name })
+	if n < 0 {
+		n = len(s.kept)
+		s.kept = append(s.kept, keptField{name: name})
+	}
+	var kept, clipped conjunction
+	kept.add(levelRow, func(m *candidate) bool {
+		f := &s.kept[n]
+		if !f.ready {
+			f.folded, f.ready = appendFolded(f.folded[:0], m.row.content.field(name)), true
+		}
+		return bytes.Contains(f.folded, needle)
+	})
+	clipped.add(levelRow, func(m *candidate) bool { return m.row.content.clipped() })
+	clipped.conditions = append(clipped.conditions, inMessage)
+	c.or = append(c.or, [2]conjunction{kept, clipped})
 }
 
 // inEnvelope tells whether a field is part of the envelope.
@@ -331,6 +376,11 @@ func inEnvelope(name string) bool {
 // known tells whether a field is kept at delivery.
 func known(name string) bool {
 	return new(envelopeFields).field(name) != nil
+}
+
+// clipped tells whether a field that is kept was cut.
+func (c *content) clipped() bool {
+	return strings.HasSuffix(c.envelope, "\x01") && readEnvelope(c.envelope).clipped
 }
 
 // field gives the text of a field that is kept.

@@ -1,7 +1,9 @@
 package mailbox
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -268,9 +270,12 @@ func TestSearchAcrossReads(t *testing.T) {
 	for _, needle := range []string{"needle", "nädel", "€"} {
 		for at := buffer - 8; at <= buffer+1; at++ {
 			text := strings.Repeat("x", at) + strings.ToUpper(needle) + strings.Repeat("y", 100)
-			ok, err := readerContains(strings.NewReader(text), appendFolded(nil, needle))
-			if !ok || err != nil {
-				t.Errorf("%q at %d: %v, %v", needle, at, ok, err)
+			n := new(needles)
+			n.add(needle)
+			n.add("not there")
+			n.reset()
+			if err := n.lookIn(strings.NewReader(text)); err != nil || !n.found[0] || n.found[1] {
+				t.Errorf("%q at %d: %v, %v", needle, at, n.found, err)
 			}
 		}
 	}
@@ -288,5 +293,57 @@ func TestSearchLeavesOutExpunged(t *testing.T) {
 		got, err := v.Search(t.Context(), &c)
 		must(t, err)
 		same(t, "found", []Number{{1, 1}, {3, 3}}, got.Numbers)
+	}
+}
+
+// endingContext ends after so many looks at it.
+type endingContext struct {
+	context.Context //nolint:containedctx // it is one
+	left            *int
+}
+
+func (c endingContext) Err() error {
+	if *c.left--; *c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestSearchEnds: the context is looked at while a text is read, and between
+// messages.
+func TestSearchEnds(t *testing.T) {
+	t.Parallel()
+	_, a, v := withNotes(t, 300)
+	long := crlf("Subject: long\nContent-Transfer-Encoding: base64\n\n" + strings.Repeat(strings.Repeat("QUJD", 18)+"\n", 20_000))
+	_, err := a.Append(t.Context(), "Archive", strings.NewReader(long), int64(len(long)), nil)
+	must(t, err)
+	for _, c := range []struct {
+		name     string
+		view     *View
+		criteria imap.SearchCriteria
+	}{
+		{"a long text", selectMailboxOf(t, a, "Archive"), imap.SearchCriteria{Body: []string{"absent"}}},
+		{"many messages", v, imap.SearchCriteria{Header: []imap.SearchCriteriaHeaderField{{Key: "Subject", Value: "absent"}}}},
+	} {
+		left := 100
+		if _, err := c.view.Search(endingContext{t.Context(), &left}, &c.criteria); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: search gave %v", c.name, err)
+		}
+	}
+}
+
+func TestSearchLimit(t *testing.T) {
+	t.Parallel()
+	_, _, v := withNotes(t, 1)
+	body := make([]string, maxBodyKeys/2)
+	c := imap.SearchCriteria{Body: body, Not: []imap.SearchCriteria{{Text: body}}}
+	_, err := v.Search(t.Context(), &c)
+	must(t, err)
+	c.Header = []imap.SearchCriteriaHeaderField{{Key: "Subject", Value: "note"}}
+	_, err = v.Search(t.Context(), &c)
+	must(t, err)
+	c.Header = append(c.Header, imap.SearchCriteriaHeaderField{Key: "X-Other"})
+	if _, err := v.Search(t.Context(), &c); code(err) != imap.ResponseCodeLimit {
+		t.Errorf("%d keys that need the body: %v", maxBodyKeys+1, err)
 	}
 }

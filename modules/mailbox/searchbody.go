@@ -16,40 +16,84 @@ import (
 	"github.com/mox-like/mox-like/core/store"
 )
 
-// searchedBody is a message whose texts are searched. It reads in small steps.
+// searchedBody is a message whose texts are searched. It reads in small steps,
+// and is used for one message after another.
 type searchedBody struct {
 	content   *store.BodyReader
-	structure string
-	fields    []mail.HeaderField // nil until they are needed
+	structure string       // "" if only the header section is searched
+	ended     func() error // tells why reading shall stop
+	fields    []searchedField
+	arena     []byte // what is folded of the fields
+	needles   needles
+	searched  bool // the needles were looked for in the body
+}
+
+// searchedField is a field of the header section.
+type searchedField struct {
+	mail.HeaderField
+	folded []byte // with its name, nil until it is needed
+}
+
+// begin goes on to another message.
+func (b *searchedBody) begin(content *store.BodyReader, structure string, ended func() error) {
+	b.content, b.structure, b.ended = content, structure, ended
+	b.fields, b.arena, b.searched = b.fields[:0], b.arena[:0], false
+	b.needles.reset()
 }
 
 // headerContains tells whether a field of that name contains a folded text; ""
 // stands for any field, with its name.
-func (b *searchedBody) headerContains(s *search, name string, needle []byte) (bool, error) {
-	if b.fields == nil {
-		r := blobReader{b.structure}
-		var err error
-		if b.fields, err = b.readFields(0, r.part().body); err != nil {
+func (b *searchedBody) headerContains(name string, needle []byte) (bool, error) {
+	if len(b.fields) == 0 {
+		if err := b.readHeader(); err != nil {
 			return false, err
 		}
 	}
-	return fieldsContain(b.fields, name, func(text string) bool { return s.contains(text, needle) }), nil
-}
-
-func fieldsContain(fields []mail.HeaderField, name string, contains func(string) bool) bool {
-	for _, f := range fields {
-		switch {
-		case name == "" && contains(f.Name+": "+decodeWords(f.Value())):
-			return true
-		case name != "" && strings.EqualFold(f.Name, name) && contains(decodeWords(f.Value())):
-			return true
+	for i := range b.fields {
+		f := &b.fields[i]
+		if name != "" && !strings.EqualFold(f.Name, name) {
+			continue
+		}
+		if f.folded == nil {
+			begin := len(b.arena)
+			b.arena = appendFoldedField(b.arena, f.HeaderField)
+			f.folded = b.arena[begin:]
+		}
+		text := f.folded
+		if name != "" {
+			text = text[len(f.Name)+len(": "):]
+		}
+		if bytes.Contains(text, needle) {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
+}
+
+// appendFoldedField appends a field with its name, which is US-ASCII.
+func appendFoldedField(b []byte, f mail.HeaderField) []byte {
+	b = append(appendFolded(b, f.Name), ": "...)
+	return appendFolded(b, decodeWords(f.Value()))
+}
+
+// readHeader reads the fields of the message.
+func (b *searchedBody) readHeader() error {
+	end := b.content.Size()
+	if r := (blobReader{b.structure}); b.structure != "" {
+		end = r.part().body
+	}
+	fields, err := b.readFields(0, end)
+	for _, f := range fields {
+		b.fields = append(b.fields, searchedField{HeaderField: f})
+	}
+	return err
 }
 
 // readFields reads the header section at an offset.
 func (b *searchedBody) readFields(begin, end int64) ([]mail.HeaderField, error) {
+	if err := b.ended(); err != nil {
+		return nil, err
+	}
 	raw := make([]byte, min(end-begin, mail.MaxHeaderSize))
 	if _, err := b.content.ReadAt(raw, begin); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read header section: %w", err)
@@ -58,32 +102,45 @@ func (b *searchedBody) readFields(begin, end int64) ([]mail.HeaderField, error) 
 	return section.Fields, err
 }
 
-// contains tells whether one of the texts of the body contains a folded text.
-func (b *searchedBody) contains(needle []byte) (bool, error) {
-	r := blobReader{b.structure}
-	for r.rest != "" {
-		p := r.part()
-		var ok bool
-		var err error
-		switch p.kind {
-		case kindText:
-			ok, err = readerContains(b.text(&p), needle)
-		case kindMessage:
-			var fields []mail.HeaderField
-			fields, err = b.readFields(p.body, p.text)
-			ok = fieldsContain(fields, "", func(text string) bool { return bytes.Contains(appendFolded(nil, text), needle) })
-		case kindMultipart, kindOther:
-		}
-		if ok || err != nil {
-			return ok, err
+// contains tells whether one of the texts of the body contains a needle. All
+// needles are looked for when the first is asked for.
+func (b *searchedBody) contains(needle int) (bool, error) {
+	if !b.searched {
+		b.searched = true
+		if err := b.search(); err != nil {
+			return false, err
 		}
 	}
-	return false, nil
+	return b.needles.found[needle], nil
+}
+
+// search looks for the needles in the texts of the body.
+func (b *searchedBody) search() error {
+	r := blobReader{b.structure}
+	for r.rest != "" && b.needles.missing > 0 {
+		p := r.part()
+		switch p.kind {
+		case kindText:
+			if err := b.needles.lookIn(b.text(&p)); err != nil {
+				return err
+			}
+		case kindMessage:
+			fields, err := b.readFields(p.body, p.text)
+			if err != nil {
+				return err
+			}
+			for _, f := range fields {
+				b.needles.look(appendFoldedField(nil, f), 0)
+			}
+		case kindMultipart, kindOther:
+		}
+	}
+	return nil
 }
 
 // text gives the decoded text of a part.
 func (b *searchedBody) text(p *part) io.Reader {
-	var r io.Reader = &section{io.NewSectionReader(b.content, p.body, p.end-p.body)}
+	var r io.Reader = &section{io.NewSectionReader(b.content, p.body, p.end-p.body), b.ended}
 	switch strings.ToLower(p.encoding) {
 	case "base64":
 		r = base64.NewDecoder(base64.StdEncoding, r)
@@ -94,11 +151,17 @@ func (b *searchedBody) text(p *part) io.Reader {
 }
 
 // section tells errors of the store from those of the decoders that read from
-// it.
-type section struct{ r io.Reader }
+// it, and ends when the search shall.
+type section struct {
+	r     io.Reader
+	ended func() error
+}
 
 // Read marks errors as those of the store.
 func (s *section) Read(p []byte) (int, error) {
+	if err := s.ended(); err != nil {
+		return 0, &readError{err}
+	}
 	n, err := s.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &readError{err}
@@ -123,35 +186,70 @@ type searchBuffer struct {
 
 var searchBuffers = sync.Pool{New: func() any { return new(searchBuffer) }}
 
-// readerContains tells whether a text contains a folded one. Where a text cannot
-// be decoded it ends, which is no error.
-func readerContains(r io.Reader, needle []byte) (bool, error) {
+// needles are folded texts that are looked for together.
+type needles struct {
+	texts   [][]byte
+	found   []bool // which of them the message contains
+	missing int    // how many it does not, as far as is known
+	longest int    // bytes
+}
+
+// add gives the number of a text.
+func (n *needles) add(text string) int {
+	folded := appendFolded(nil, text)
+	n.texts = append(n.texts, folded)
+	n.found = append(n.found, false)
+	n.longest = max(n.longest, len(folded))
+	return len(n.texts) - 1
+}
+
+// reset forgets what was found.
+func (n *needles) reset() {
+	clear(n.found)
+	n.missing = len(n.texts)
+}
+
+// look looks into a folded text. Its first old bytes were looked at before.
+func (n *needles) look(folded []byte, old int) {
+	for i, text := range n.texts {
+		from := max(old-max(len(text)-1, 0), 0)
+		if !n.found[i] && bytes.Contains(folded[from:], text) {
+			n.found[i] = true
+			n.missing--
+		}
+	}
+}
+
+// lookIn looks into a text until all needles are found. Where a text cannot be
+// decoded it ends, which is no error.
+func (n *needles) lookIn(r io.Reader) error {
 	b := searchBuffers.Get().(*searchBuffer)
 	defer searchBuffers.Put(b)
 	b.folded = b.folded[:0]
 	have := 0
-	for {
-		n, err := r.Read(b.raw[have:])
-		have += n
+	for n.missing > 0 {
+		// Decoders give little at a time, and what is kept is looked at each time.
+		more, err := io.ReadFull(r, b.raw[have:])
+		have += more
 		whole := have
 		if err == nil {
 			whole = wholeRunes(b.raw[:have])
 		}
+		old := len(b.folded)
 		b.folded = appendFolded(b.folded, b.raw[:whole])
-		if bytes.Contains(b.folded, needle) {
-			return true, nil
+		n.look(b.folded, old)
+		if failed, ok := errors.AsType[*readError](err); ok {
+			return failed
 		}
 		if err != nil {
-			if _, failed := errors.AsType[*readError](err); failed {
-				return false, err
-			}
-			return false, nil
+			return nil
 		}
 		have = copy(b.raw[:], b.raw[whole:have])
 		// What may be the begin of a match is kept.
-		keep := min(len(b.folded), max(len(needle)-1, 0))
+		keep := min(len(b.folded), max(n.longest-1, 0))
 		b.folded = append(b.folded[:0], b.folded[len(b.folded)-keep:]...)
 	}
+	return nil
 }
 
 // wholeRunes gives the length of text without a rune that is cut at its end.

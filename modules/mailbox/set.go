@@ -75,6 +75,15 @@ func mergeSpans(spans []span) []span {
 	return merged
 }
 
+// length gives the number of entries.
+func length(spans []span) int {
+	n := 0
+	for _, s := range spans {
+		n += s.end - s.begin
+	}
+	return n
+}
+
 // split cuts spans into pieces of at most n entries altogether.
 func split(spans []span, n int) [][]span {
 	var pieces [][]span
@@ -110,6 +119,15 @@ func (v *View) uidRanges(spans []span) []uidRange {
 		ranges[i] = v.uids(s)
 	}
 	return ranges
+}
+
+// appendRun adds a UID that is higher than all in the ranges.
+func appendRun(ranges []uidRange, uid int64) []uidRange {
+	if n := len(ranges); n > 0 && ranges[n-1].last == uid-1 {
+		ranges[n-1].last = uid
+		return ranges
+	}
+	return append(ranges, uidRange{uid, uid})
 }
 
 // appendUID adds a UID that is higher than all in the set.

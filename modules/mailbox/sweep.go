@@ -57,7 +57,7 @@ func (w *sweeper) due() {
 
 // sweep removes until there is nothing left.
 func (s *Service) sweep(ctx context.Context) error {
-	for _, step := range []func(*store.Tx) (bool, error){sweepMailbox, sweepContents} {
+	for _, step := range []func(*store.Tx) (bool, error){sweepMailbox, s.sweepContents} {
 		for more := true; more; {
 			err := s.store.Write(ctx, func(tx *store.Tx) (err error) {
 				more, err = step(tx)
@@ -71,19 +71,29 @@ func (s *Service) sweep(ctx context.Context) error {
 	return nil
 }
 
-// sweepContents removes contents without messages.
-func sweepContents(tx *store.Tx) (more bool, err error) {
+// sweepContents removes contents without messages. One whose body is missing is
+// damage that was done before, and no reason to keep the others.
+func (s *Service) sweepContents(tx *store.Tx) (more bool, err error) {
 	ids, err := queryPairs(tx, "SELECT id, body_id FROM mailbox_contents WHERE refs = 0 LIMIT ?", sweepStep)
 	if err != nil {
 		return false, err
 	}
+	missing := 0
 	for _, id := range ids {
 		if _, err := tx.Exec("DELETE FROM mailbox_contents WHERE id = ?", id[0]); err != nil {
 			return false, err
 		}
-		if err := tx.AddBodyRefs(id[1], -1); err != nil {
+		err := tx.AddBodyRefs(id[1], -1)
+		if errors.Is(err, store.ErrNotFound) {
+			missing++
+			continue
+		}
+		if err != nil {
 			return false, err
 		}
+	}
+	if missing > 0 {
+		tx.AfterCommit(func() { s.log.Error("bodies of deleted messages were missing already", zap.Int("messages", missing)) })
 	}
 	return len(ids) == sweepStep, nil
 }

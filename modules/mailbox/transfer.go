@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/emersion/go-imap/v2"
@@ -9,54 +10,142 @@ import (
 	"github.com/mox-like/mox-like/core/store"
 )
 
-// Copy copies messages to another mailbox of the account, all or none. A
-// destination that does not exist is an error with the code TRYCREATE. Data
-// without UIDs means that none of the messages exist any more.
+// How many messages one transaction copies or moves, so that mail never waits
+// long for it.
+const (
+	maxCopy  = 20_000 // all that a command may copy
+	moveStep = 2000
+)
+
+// Copy copies messages to another mailbox of the account, all or none, and no
+// more than maxCopy. A destination that does not exist is an error with the code
+// TRYCREATE. Data without UIDs means that none of the messages exist any more.
 func (v *View) Copy(ctx context.Context, set imap.NumSet, destination string) (*imap.CopyData, error) {
-	return v.transfer(ctx, set, destination, false)
-}
-
-// Move copies messages to another mailbox and expunges them here, all or none
-// (RFC 6851). The expunges come by Poll.
-func (v *View) Move(ctx context.Context, set imap.NumSet, destination string) (*imap.CopyData, error) {
-	if err := v.writable(); err != nil {
-		return nil, err
-	}
-	return v.transfer(ctx, set, destination, true)
-}
-
-func (v *View) transfer(ctx context.Context, set imap.NumSet, destination string, move bool) (*imap.CopyData, error) {
 	spans, err := v.resolve(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	t := transfer{service: v.account.service, accountID: v.account.id, move: move}
-	err = t.service.store.Write(ctx, func(tx *store.Tx) error {
-		t.tx = tx
-		if t.source, err = v.row(tx); err != nil {
-			return err
-		}
-		if t.destination, err = mailboxNamed(tx, v.account.id, destination); err != nil {
-			return tryCreate(err)
-		}
-		return t.run(v.uidRanges(spans))
-	})
+	if n := length(spans); n > maxCopy {
+		return nil, refuse(imap.ResponseCodeLimit, "%d messages are too many for one copy; copy no more than %d at once", n, maxCopy)
+	}
+	t := transfer{view: v, name: destination}
+	return t.run(ctx, [][]span{spans})
+}
+
+// Move copies messages to another mailbox and expunges them here (RFC 6851).
+// Each message is moved or stays; when an error comes after some were moved,
+// they stay moved. The expunges come by Poll.
+func (v *View) Move(ctx context.Context, set imap.NumSet, destination string) (*imap.CopyData, error) {
+	if err := v.writable(); err != nil {
+		return nil, err
+	}
+	spans, err := v.resolve(ctx, set)
 	if err != nil {
-		return nil, fmt.Errorf("copy messages: %w", err)
+		return nil, err
+	}
+	t := transfer{view: v, name: destination, move: true}
+	return t.run(ctx, split(spans, moveStep))
+}
+
+// transfer copies or moves messages between two mailboxes of an account.
+type transfer struct {
+	view *View
+	name string // of the destination
+	move bool
+
+	tx                  *store.Tx // of the step that runs
+	source, destination *mailboxRow
+
+	sourceUIDs, destinationUIDs imap.UIDSet
+}
+
+// run transfers pieces, each in a transaction of its own.
+func (t *transfer) run(ctx context.Context, pieces [][]span) (*imap.CopyData, error) {
+	if len(pieces) == 0 {
+		pieces = [][]span{nil} // a destination that does not exist is told all the same
+	}
+	for _, piece := range pieces {
+		ranges := t.view.uidRanges(piece)
+		err := t.view.account.service.store.Write(ctx, func(tx *store.Tx) error {
+			t.tx = tx
+			return t.step(ranges)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("copy messages: %w", err)
+		}
 	}
 	return &imap.CopyData{UIDValidity: uint32(t.destination.uidValidity), SourceUIDs: t.sourceUIDs, DestUIDs: t.destinationUIDs}, nil
 }
 
-// transfer copies or moves messages between two mailboxes of an account, within
-// one transaction.
-type transfer struct {
-	service             *Service
-	tx                  *store.Tx
-	accountID           int64
-	source, destination *mailboxRow
-	move                bool
+// step is the part of a piece's transfer that the writer runs.
+func (t *transfer) step(ranges []uidRange) (err error) {
+	if t.source, err = t.view.row(t.tx); err != nil {
+		return err
+	}
+	if t.destination, err = t.findDestination(); err != nil {
+		return err
+	}
+	if t.source.id == t.destination.id {
+		t.destination = t.source
+	}
+	var messages []transferred
+	for _, r := range ranges {
+		if messages, err = t.read(messages, r); err != nil {
+			return fmt.Errorf("read messages: %w", err)
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	if err := t.room(len(messages)); err != nil {
+		return err
+	}
+	if err := t.insert(messages); err != nil {
+		return err
+	}
+	if t.move {
+		removed := make([]removal, len(messages))
+		for i, m := range messages {
+			removed[i] = removal{uid: m.uid, contentID: m.contentID, flags: flags(m.flags), size: m.size}
+		}
+		return t.view.account.service.remove(t.tx, t.source, removed)
+	}
+	return nil
+}
 
-	sourceUIDs, destinationUIDs imap.UIDSet
+// findDestination finds the destination by its name, and once it was found that
+// very mailbox, since all UIDs that are given belong to one UIDVALIDITY.
+func (t *transfer) findDestination() (*mailboxRow, error) {
+	accountID := t.view.account.id
+	if t.destination == nil {
+		row, err := mailboxNamed(t.tx, accountID, t.name)
+		return row, tryCreate(err)
+	}
+	row, err := mailboxAt(t.tx, accountID, t.destination.id)
+	if errors.Is(err, ErrGone) {
+		err = refuse(imap.ResponseCodeTryCreate, "The mailbox %q was deleted meanwhile", t.name)
+	}
+	return row, err
+}
+
+// room refuses more messages than the destination, and by copies the account,
+// may have.
+func (t *transfer) room(more int) error {
+	if t.move && t.destination == t.source {
+		return nil
+	}
+	if err := t.destination.room(more); err != nil || t.move {
+		return err
+	}
+	var n int
+	err := t.tx.QueryRow("SELECT sum(messages) FROM mailbox_mailboxes WHERE account_id = ?", t.view.account.id).Scan(&n)
+	if err != nil {
+		return fmt.Errorf("count messages of the account: %w", err)
+	}
+	if n+more > maxAccountMessages {
+		return refuse(imap.ResponseCodeLimit, "The account has %d messages, and may have no more than %d by copies; delete some first", n, maxAccountMessages)
+	}
+	return nil
 }
 
 // transferred is what a message takes along.
@@ -69,33 +158,6 @@ type transferred struct {
 	size      int64
 	messageID int64
 	threadID  int64
-}
-
-func (t *transfer) run(ranges []uidRange) error {
-	if t.source.id == t.destination.id {
-		t.destination = t.source
-	}
-	var messages []transferred
-	for _, r := range ranges {
-		var err error
-		if messages, err = t.read(messages, r); err != nil {
-			return fmt.Errorf("read messages: %w", err)
-		}
-	}
-	if len(messages) == 0 {
-		return nil
-	}
-	if err := t.insert(messages); err != nil {
-		return err
-	}
-	if t.move {
-		removed := make([]removal, len(messages))
-		for i, m := range messages {
-			removed[i] = removal{uid: m.uid, contentID: m.contentID, flags: flags(m.flags), size: m.size}
-		}
-		return t.service.remove(t.tx, t.source, removed)
-	}
-	return nil
 }
 
 func (t *transfer) read(messages []transferred, r uidRange) ([]transferred, error) {
@@ -119,7 +181,8 @@ func (t *transfer) read(messages []transferred, r uidRange) ([]transferred, erro
 // insert puts the messages into the destination.
 func (t *transfer) insert(messages []transferred) error {
 	d := t.destination
-	saved := t.service.now().Unix()
+	service := t.view.account.service
+	saved := service.now().Unix()
 	modSeq := d.modSeq + 1
 	uid := d.uidNext
 	grown := d.keywords
@@ -129,7 +192,7 @@ func (t *transfer) insert(messages []transferred) error {
 		var set flags
 		set, grown = t.source.keywords.into(grown, flags(m.flags))
 		_, err := t.tx.Exec(insertMessage, d.id, uid, int64(set), modSeq, modSeq, m.contentID,
-			m.received, m.zone, saved, m.size, t.accountID, m.messageID, m.threadID)
+			m.received, m.zone, saved, m.size, t.view.account.id, m.messageID, m.threadID)
 		if err != nil {
 			return fmt.Errorf("insert message: %w", err)
 		}
@@ -151,6 +214,6 @@ func (t *transfer) insert(messages []transferred) error {
 	if err != nil {
 		return fmt.Errorf("count messages: %w", err)
 	}
-	t.tx.AfterCommit(func() { t.service.hub.changed(d.id, modSeq) })
+	t.tx.AfterCommit(func() { service.hub.changed(d.id, modSeq) })
 	return nil
 }

@@ -2,11 +2,11 @@ package mailbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -24,9 +24,11 @@ type View struct {
 	account   *Account
 	mailboxID int64
 	readOnly  bool
+	inbox     bool
 	data      imap.SelectData
 	watch     *watch
 	changed   chan struct{}
+	pin       atomic.Int64 // see hub.pinned; 0 once it is loaded
 
 	loaded   bool
 	modSeq   int64 // entries are as they were at this mod-sequence
@@ -60,9 +62,10 @@ func (a *Account) Select(ctx context.Context, name string, o *imap.SelectOptions
 		return nil, err
 	}
 	v := &View{
-		account: a, mailboxID: row.id, readOnly: o != nil && o.ReadOnly,
+		account: a, mailboxID: row.id, readOnly: o != nil && o.ReadOnly, inbox: row.name == inbox,
 		changed: make(chan struct{}, 1), lists: make(map[flags][]imap.Flag),
 	}
+	v.pin.Store(math.MaxInt64)
 	// What is committed from now on is told; what was before is read now.
 	v.watch = a.service.hub.join(v)
 	err = a.service.store.Read(ctx, func(sn *store.Snapshot) error {
@@ -73,6 +76,7 @@ func (a *Account) Select(ctx context.Context, name string, o *imap.SelectOptions
 		v.Close()
 		return nil, err
 	}
+	v.pin.Store(row.modSeq)
 	v.modSeq, v.uidNext, v.told, v.keywords, v.toldKeys = row.modSeq, row.uidNext, int(row.messages), row.keywords, len(row.keywords)
 	v.data = imap.SelectData{
 		Flags:          row.keywords.defined(),
@@ -113,17 +117,14 @@ func (v *View) Changed() <-chan struct{} { return v.changed }
 // (RFC 5182).
 func (v *View) SaveResult(uids imap.UIDSet) { v.result = uids }
 
-// row reads the mailbox's row; ErrGone if the mailbox was removed.
+// row reads the mailbox's row; ErrGone if the mailbox was removed, or another
+// one is INBOX now: its session would wait for mail that goes elsewhere.
 func (v *View) row(q store.Querier) (*mailboxRow, error) {
-	m := new(mailboxRow)
-	err := m.scan(q.QueryRow(selectMailbox+"WHERE id = ? AND account_id = ?", v.mailboxID, v.account.id))
-	if errors.Is(err, store.ErrNotFound) {
+	m, err := mailboxAt(q, v.account.id, v.mailboxID)
+	if err == nil && v.inbox && m.name != inbox {
 		return nil, ErrGone
 	}
-	if err != nil {
-		return nil, fmt.Errorf("find mailbox: %w", err)
-	}
-	return m, nil
+	return m, err
 }
 
 // load reads all messages at the first need. The numbering is that of the time
@@ -161,16 +162,21 @@ func (v *View) load(ctx context.Context) error {
 		for _, uid := range expunged {
 			v.addGone(uid)
 		}
+		if n := v.search(v.uidNext); n != v.told {
+			err := fmt.Errorf("load mailbox: %d messages instead of %d", n, v.told)
+			if row.modSeq != v.modSeq { // the record of expunges was too short, or joined after all
+				err = fmt.Errorf("%w: %w", err, ErrGone)
+			}
+			return err
+		}
 		v.modSeq, v.uidNext, v.keywords = row.modSeq, row.uidNext, row.keywords
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if len(v.entries) < v.told {
-		return fmt.Errorf("load mailbox: %d messages instead of %d", len(v.entries), v.told)
-	}
 	v.loaded = true
+	v.pin.Store(0)
 	return nil
 }
 
@@ -209,6 +215,30 @@ func (v *View) readExpunged(q store.Querier, each func(uidRange)) error {
 	return nil
 }
 
+// findExpunged is readExpunged without the record: it looks which entries are no
+// longer there.
+func (v *View) findExpunged(q store.Querier, each func(uidRange)) error {
+	var gone []uidRange
+	i := 0
+	goneBefore := func(uid int64) {
+		for ; i < len(v.entries) && int64(v.entries[i].uid) < uid; i++ {
+			gone = appendRun(gone, int64(v.entries[i].uid))
+		}
+	}
+	err := v.readEntries(q, "SELECT uid, flags, mod_seq FROM mailbox_messages WHERE mailbox_id = ? AND uid >= ? ORDER BY uid", 1, func(e entry) {
+		goneBefore(int64(e.uid))
+		i = min(i+1, len(v.entries))
+	})
+	if err != nil {
+		return err
+	}
+	goneBefore(math.MaxInt64)
+	for _, r := range gone {
+		each(r)
+	}
+	return nil
+}
+
 // sync brings the entries up to date, but not the numbering: new messages get
 // no number and those that are gone keep theirs until Poll. own lists the
 // mod-sequences of changes that the client knows about.
@@ -231,7 +261,11 @@ func (v *View) sync(ctx context.Context, own ...int64) error {
 		if err != nil {
 			return err
 		}
-		if err := v.readExpunged(sn, v.markGone); err != nil {
+		read := v.readExpunged
+		if v.modSeq < row.forgotten {
+			read = v.findExpunged
+		}
+		if err := read(sn, v.markGone); err != nil {
 			return err
 		}
 		err = v.readEntries(sn, "SELECT uid, flags, mod_seq FROM mailbox_messages WHERE mailbox_id = ? AND uid >= ? ORDER BY uid", v.uidNext, func(e entry) {
