@@ -29,6 +29,10 @@ const (
 // stay below 1 KB.
 const MaxResponse = 4096
 
+// MaxUsername bounds a user name, in bytes: that of an address (RFC 5321 section
+// 4.5.3.1), 64 for the local part and 255 for the domain.
+const MaxUsername = 320
+
 var (
 	// ErrMechanism is returned when there is no server for a mechanism.
 	ErrMechanism = errors.New("no such authentication mechanism")
@@ -39,6 +43,8 @@ var (
 	ErrChannelBinding = errors.New("channel binding is not supported")
 	// ErrIdentity is returned when a client wants to act for another user.
 	ErrIdentity = errors.New("authorization identity differs from the user")
+	// ErrUsername is returned when a user name is longer than any can be.
+	ErrUsername = errors.New("user name is too long")
 	// ErrUnproved is returned when login let a client in whose SCRAM proof
 	// nobody has checked.
 	ErrUnproved = errors.New("no handler checked the proof")
@@ -63,18 +69,34 @@ func Mechanisms(scram bool) []string {
 // told, and one of this package's errors as the cause. A server serves one
 // exchange and is not safe for concurrent use.
 func NewServer(mechanism string, keys func(username string) (mail.ScramKeys, error), login func(*mail.Credentials) error) (gosasl.Server, error) {
+	limited := func(c *mail.Credentials) error {
+		if err := CheckUsername(c.Username); err != nil {
+			return err
+		}
+		return login(c)
+	}
 	var next step
 	switch {
 	case mechanism == Plain:
-		next = plain(login)
+		next = plain(limited)
 	case mechanism == Login:
-		next = loginUsername(login)
+		next = loginUsername(limited)
 	case mechanism == ScramSHA256 && keys != nil:
-		next = scramFirst(keys, login)
+		next = scramFirst(keys, limited)
 	default:
 		return nil, refuse(mail.NewReply(504, 5, 4, "Unrecognized authentication mechanism"), ErrMechanism, "begin %.40q", mechanism)
 	}
 	return &server{next: next}, nil
+}
+
+// CheckUsername refuses a user name of more than MaxUsername bytes as a wrong
+// password is refused, so that no log and no trace has to hold it. NewServer does
+// so before it calls login.
+func CheckUsername(username string) error {
+	if len(username) <= MaxUsername {
+		return nil
+	}
+	return refuse(mail.NewReply(535, 7, 8, "Authentication credentials invalid"), ErrUsername, "read %d bytes", len(username))
 }
 
 // step handles one response and gives what handles the next one; nil ends the

@@ -206,3 +206,30 @@ func TestAfterEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestLongUsername: no login sees a name that is longer than any address.
+func TestLongUsername(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int{MaxUsername, MaxUsername + 1} {
+		name := strings.Repeat("u", length)
+		for mechanism, responses := range map[string][]string{
+			Plain: {"\x00" + name + "\x00secret12"},
+			Login: {name, "secret12"},
+		} {
+			var r recorder
+			s := newServer(t, mechanism, r.login)
+			var err error
+			for _, response := range responses {
+				if err == nil {
+					_, _, err = s.Next([]byte(response))
+				}
+			}
+			if long := length > MaxUsername; errors.Is(err, ErrUsername) != long || len(r.got) > 0 == long {
+				t.Errorf("%s with a name of %d bytes: error %v, %d logins", mechanism, length, err, len(r.got))
+			}
+			if err != nil && mail.ReplyOf(err).Code != 535 {
+				t.Errorf("%s: reply %v, want that to a wrong password", mechanism, mail.ReplyOf(err))
+			}
+		}
+	}
+}

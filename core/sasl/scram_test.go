@@ -77,6 +77,7 @@ func TestScramClient(t *testing.T) {
 		{name: "UTF-8", username: "jürgen@example.org", right: "пароль123", given: "пароль123"},
 		{name: "wrong", username: "alice@example.org", right: "pencil12", given: "pencil13", err: errRefused},
 		{name: "other identity", username: "alice@example.org", right: "pencil12", given: "pencil12", authzid: "bob@example.org", err: ErrIdentity},
+		{name: "long name", username: strings.Repeat("u", MaxUsername+1), right: "pencil12", given: "pencil12", err: ErrUsername},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -66,19 +66,16 @@ var answers = map[string]func(*fence, request) error{
 	"STARTTLS":   (*fence).answerStartTLS,
 }
 
+func isLogin(name string) bool { return name == "LOGIN" || name == "AUTHENTICATE" }
+
 // permit refuses what cannot be served in this state, before the client is asked
 // for any literal: its password above all.
 func (f *fence) permit(r request) *refusal {
 	_, lit := cutAnnouncement(r.args)
 	_, local := answers[r.name]
-	login := r.name == "LOGIN" || r.name == "AUTHENTICATE"
+	login := isLogin(r.name)
 	switch {
 	case !local && !forServer[r.name]:
-		if !f.authed {
-			// What speaks another protocol shall not go on (a web browser that was
-			// sent here).
-			f.hangUp("This is an IMAP server")
-		}
 		return &refusal{status: "BAD [CLIENTBUG] Unknown command", open: lit}
 	case login && !f.secured:
 		return &refusal{status: "NO [PRIVACYREQUIRED] Logging in needs TLS", open: lit}
@@ -95,14 +92,14 @@ func (f *fence) takesNothing(r request) bool {
 	if len(bytes.TrimSpace(f.text[r.argsStart():])) == 0 {
 		return true
 	}
-	f.out.status(r.tag, "BAD [CLIENTBUG] "+r.name+" takes no arguments")
+	f.out.status(r, "BAD [CLIENTBUG] "+r.name+" takes no arguments")
 	return false
 }
 
 func (f *fence) answerCapability(r request) error {
 	if f.takesNothing(r) {
 		f.out.line("* " + f.caps.list(f.secured, f.authed))
-		f.out.status(r.tag, "OK CAPABILITY completed")
+		f.out.status(r, "OK CAPABILITY completed")
 	}
 	return nil
 }
@@ -111,11 +108,11 @@ func (f *fence) answerCapability(r request) error {
 // capabilities that the server does not have.
 func (f *fence) answerEnable(r request) error {
 	if len(bytes.TrimSpace(f.text[r.argsStart():])) == 0 {
-		f.out.status(r.tag, "BAD [CLIENTBUG] ENABLE takes capabilities")
+		f.out.status(r, "BAD [CLIENTBUG] ENABLE takes capabilities")
 		return nil
 	}
 	f.out.line("* ENABLED")
-	f.out.status(r.tag, "OK ENABLE completed")
+	f.out.status(r, "OK ENABLE completed")
 	return nil
 }
 
@@ -124,17 +121,17 @@ func (f *fence) answerID(r request) error {
 	args := bytes.TrimSpace(f.text[r.argsStart():])
 	list := bytes.HasPrefix(args, []byte("(")) && bytes.HasSuffix(args, []byte(")"))
 	if !list && !bytes.EqualFold(args, []byte("NIL")) {
-		f.out.status(r.tag, "BAD [CLIENTBUG] ID takes a list or NIL")
+		f.out.status(r, "BAD [CLIENTBUG] ID takes a list or NIL")
 		return nil
 	}
 	f.out.line(`* ID ("name" "mox-like")`)
-	f.out.status(r.tag, "OK ID completed")
+	f.out.status(r, "OK ID completed")
 	return nil
 }
 
 func (f *fence) answerNoop(r request) error {
 	if f.takesNothing(r) {
-		f.out.status(r.tag, "OK NOOP completed")
+		f.out.status(r, "OK NOOP completed")
 	}
 	return nil
 }
@@ -144,7 +141,7 @@ func (f *fence) answerLogout(r request) error {
 		return nil
 	}
 	f.out.line("* BYE Logging out")
-	f.out.status(r.tag, "OK LOGOUT completed")
+	f.out.status(r, "OK LOGOUT completed")
 	if err := f.out.flush(); err != nil {
 		return err
 	}
@@ -163,15 +160,15 @@ func (f *fence) answerStartTLS(r request) error {
 		return nil
 	}
 	if !f.caps.startTLS {
-		f.out.status(r.tag, "NO [UNAVAILABLE] This listener has no TLS")
+		f.out.status(r, "NO [UNAVAILABLE] This listener has no TLS")
 		return nil
 	}
 	if f.in.Buffered() > 0 {
-		f.out.status(r.tag, "BAD [CLIENTBUG] Nothing may follow STARTTLS before TLS begins")
+		f.out.status(r, "BAD [CLIENTBUG] Nothing may follow STARTTLS before TLS begins")
 		f.hangUp("Data after STARTTLS")
 		return nil
 	}
-	f.out.status(r.tag, "OK Begin TLS now")
+	f.out.status(r, "OK Begin TLS now")
 	if err := f.out.flush(); err != nil {
 		return err
 	}

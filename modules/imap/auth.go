@@ -17,9 +17,12 @@ import (
 
 // Login serves the LOGIN command.
 func (s *session) Login(username, password string) error {
+	if err := sasl.CheckUsername(username); err != nil {
+		return refusedLogin(err)
+	}
 	user, err := s.authenticate(&mail.Credentials{Mechanism: "LOGIN", Username: username, Password: mail.Secret(password)})
 	if err != nil {
-		return s.failedLogin(err)
+		return refusedLogin(err)
 	}
 	return s.enter(user)
 }
@@ -56,7 +59,7 @@ type exchange struct {
 func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = e.server.Next(response)
 	if err != nil {
-		return nil, false, e.session.failedLogin(err)
+		return nil, false, refusedLogin(err)
 	}
 	if done {
 		return nil, true, e.session.enter(e.user)
@@ -76,8 +79,8 @@ func (s *session) authenticate(c *mail.Credentials) (user string, err error) {
 	l.traces.Add(trace.NewRecord(trace.KindLogin, tx, outcome, now))
 	fields := []zap.Field{
 		zap.String(logkey.Message, tx.ID),
-		zap.String(logkey.User, oneLine(c.Username)), zap.String(logkey.Mechanism, c.Mechanism), zap.String(logkey.Handler, outcome.Handler),
-		zap.Stringer(logkey.Verdict, outcome.Action), zap.String(logkey.Reason, outcome.Reason), zap.Duration(logkey.Duration, now.Sub(tx.Started)),
+		zap.String(logkey.User, mail.Printable(c.Username, maxLogText)), zap.String(logkey.Mechanism, c.Mechanism), zap.String(logkey.Handler, outcome.Handler),
+		zap.Stringer(logkey.Verdict, outcome.Action), zap.String(logkey.Reason, mail.Printable(outcome.Reason, maxLogText)), zap.Duration(logkey.Duration, now.Sub(tx.Started)),
 	}
 	if outcome.Refused() {
 		s.conn.log.Info("login refused", fields...)
@@ -87,13 +90,9 @@ func (s *session) authenticate(c *mail.Credentials) (user string, err error) {
 	return tx.Authenticated(), nil
 }
 
-// failedLogin counts a failure and gives what the client is told. The texts for
-// a wrong password and for an unknown user are the chain's one text.
-func (s *session) failedLogin(err error) error {
-	s.failures++
-	if s.failures >= s.conn.listener.Limits.AuthFailures {
-		s.conn.fence.hangUp("Too many failed logins")
-	}
+// refusedLogin gives what the client is told. The texts for a wrong password and
+// for an unknown user are the chain's one text. The fence counts the failures.
+func refusedLogin(err error) error {
 	reply := mail.ReplyOf(err)
 	text := oneLine(reply.Text)
 	switch {
@@ -108,11 +107,13 @@ func (s *session) failedLogin(err error) error {
 
 // enter makes user the session's, once the whole exchange has ended well.
 func (s *session) enter(user string) error {
-	account, err := s.conn.listener.mailboxes.Open(s.conn.ctx, user)
+	err := s.do("login", func(ctx context.Context) (err error) {
+		s.account, err = s.conn.listener.mailboxes.Open(ctx, user)
+		return err
+	})
 	if err != nil {
-		return s.fail("login", err)
+		return err
 	}
-	s.account = account
 	s.conn.session.User = user
 	s.conn.fence.authed = true
 	return nil

@@ -45,15 +45,19 @@ func badSyntax(text string) *refusal { return &refusal{status: "BAD [CLIENTBUG] 
 func (f *fence) readCommand() error {
 	line, err := f.readFirstLine()
 	if errors.Is(err, errLongLine) {
-		f.out.status("*", "BAD [TOOBIG] Command is too long")
+		f.out.status(request{tag: "*"}, "BAD [TOOBIG] Command is too long")
 		return f.skipLiterals(line)
 	}
 	if err != nil {
 		return err
 	}
+	if !f.authed && isHTTP(line) {
+		f.hangUp("This is an IMAP server")
+		return errOver
+	}
 	r, ok := parseRequest(line)
 	if !ok {
-		f.out.status("*", "BAD [CLIENTBUG] A command is a tag, a space and a name")
+		f.out.status(request{tag: "*"}, "BAD [CLIENTBUG] A command is a tag, a space and a name")
 		return f.skipLiterals(line)
 	}
 	refused := f.permit(r)
@@ -63,7 +67,7 @@ func (f *fence) readCommand() error {
 		}
 	}
 	if refused != nil {
-		f.out.status(r.tag, refused.status)
+		f.out.status(r, refused.status)
 		return f.drop(refused.open)
 	}
 	if answer, ok := answers[r.name]; ok && (r.name != "NOOP" || !f.authed) {
@@ -83,6 +87,13 @@ func (f *fence) readFirstLine() ([]byte, error) {
 		}
 	}
 	return nil, errors.New("read command: nothing but empty lines")
+}
+
+// isHTTP tells whether a line is the beginning of a request of HTTP: a web browser
+// that was sent here shall not go on, since what it sends may be a stranger's.
+func isHTTP(line []byte) bool {
+	words := bytes.Fields(line)
+	return len(words) == 3 && bytes.HasPrefix(words[2], []byte("HTTP/"))
 }
 
 // parseRequest reads tag and name. The result shares line's memory.
@@ -221,7 +232,7 @@ func (f *fence) readLiteral(lit literal) (*refusal, error) {
 	switch {
 	case lit.binary:
 		return &refusal{status: "BAD [CLIENTBUG] A literal8 is for messages only", open: lit}, nil
-	case lit.size > int64(maxText-len(f.text)):
+	case lit.size > int64(maxText-len(f.text)), !f.authed && lit.size > maxEarlyLiteral:
 		return &refusal{status: "BAD [TOOBIG] Literal is too long for this command", open: lit}, nil
 	}
 	if lit.sync {
@@ -254,8 +265,12 @@ func (f *fence) readLiteral(lit literal) (*refusal, error) {
 // sends without being asked, and what follows it. A client that waits to be
 // asked has nothing more to send.
 func (f *fence) drop(lit literal) error {
+	limit := f.caps.appendLimit + maxDiscard
+	if !f.authed {
+		limit = maxEarlyLiteral
+	}
 	for lit.present && !lit.sync {
-		if lit.size > f.caps.appendLimit+maxDiscard {
+		if lit.size > limit {
 			f.hangUp("Literal is too large")
 			return errOver
 		}
@@ -282,11 +297,11 @@ func (f *fence) skipLiterals(line []byte) error {
 const minRate = 1 << 10
 
 // copyLiteral reads exactly size bytes of the client. Each step has a deadline,
-// and the whole has one by the least speed.
+// and the whole has one by the least speed, and by the time for logging in.
 func (f *fence) copyLiteral(w io.Writer, size int64) error {
 	last := time.Now().Add(f.timeouts.Command + time.Duration(size/minRate)*time.Second)
 	for size > 0 {
-		limit := time.Now().Add(f.timeouts.Command)
+		limit := f.limit(f.timeouts.Command)
 		if limit.After(last) {
 			limit = last
 		}
@@ -306,7 +321,7 @@ func (f *fence) copyLiteral(w io.Writer, size int64) error {
 		n, _ := f.in.Discard(len(chunk))
 		size -= int64(n)
 	}
-	return f.net().SetReadDeadline(time.Now().Add(f.timeouts.Command))
+	return f.net().SetReadDeadline(f.limit(f.timeouts.Command))
 }
 
 func unexpectedEOF(err error) error {

@@ -169,6 +169,8 @@ func TestDialogs(t *testing.T) {
 			<- * 1 FETCH (BINARY[1] ~{2}
 			<- th)
 			<- j OK FETCH completed
+			-> t FETCH 1 (` + strings.Repeat(`BINARY.SIZE[1] `, 10) + `BINARY.PEEK[1])
+			<~ t NO \[LIMIT\] .*
 			-> k FETCH 1:2 FLAGS
 			<~ \* 1 FETCH \(FLAGS \((\\Recent)?\)\)
 			<~ \* 2 FETCH \(FLAGS \((\\Recent)?\)\)
@@ -262,6 +264,8 @@ func TestDialogs(t *testing.T) {
 			<- l OK SEARCH completed
 			-> m SEARCH NONSENSE
 			<~ m BAD .*
+			-> p SEARCH ` + strings.Repeat(`BODY x `, 21) + `TEXT y
+			<~ p NO \[LIMIT\] .*
 			-> n SEARCH 1,2 UID 1:*
 			<- * SEARCH 1 2
 			<- n OK SEARCH completed
@@ -359,6 +363,8 @@ func TestDialogs(t *testing.T) {
 			<~ t (NO|BAD) .*
 			-> u LIST "" % RETURN (NONSENSE)
 			<~ u BAD .*
+			-> w LIST "" (` + strings.Repeat(`x `, 20) + `INBOX)
+			<~ w NO \[LIMIT\] .*
 			-> v LIST (SUBSCRIBED RECURSIVEMATCH) "" "*"
 			<* v OK
 		`},

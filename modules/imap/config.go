@@ -1,12 +1,12 @@
-// Package imap is the IMAP server, listener.imap: IMAP4rev1 (RFC 3501) with the
-// extensions that the capabilities in answer.go name, among them IDLE (RFC
-// 2177), UIDPLUS (RFC 4315), MOVE (RFC 6851), SPECIAL-USE (RFC 6154) and
-// NAMESPACE (RFC 2342).
+// Package imap is listener.imap: users read and keep their mail. It speaks
+// IMAP4rev1 (RFC 3501) with extensions, among them IDLE (RFC 2177), UIDPLUS (RFC
+// 4315), MOVE (RFC 6851), SPECIAL-USE (RFC 6154) and NAMESPACE (RFC 2342).
 //
-// It consists of three layers. The fence frames commands, keeps deadlines and
-// limits, and gathers responses; imapserver (of go-imap) parses the arguments
-// and formats the responses; the session does what the commands say, with the
-// mailbox store. The fence lets imapserver see nothing but what is well formed,
+// The capabilities in answer.go name all extensions. The package consists of
+// three layers. The fence frames commands, keeps deadlines and limits, and
+// gathers responses; imapserver (of go-imap) parses the arguments and formats
+// the responses; the session does what the commands say, with the mailbox
+// store. The fence lets imapserver see nothing but what is well formed,
 // and the session knows of imapserver only its writers, so that a protocol layer
 // of our own can take the place of both.
 //
@@ -29,8 +29,9 @@ func init() { core.Register(new(Listener)) }
 
 // Settings are what a listener block says.
 type Settings struct {
-	// Address lists where to listen, as host:port or unix:path.
-	Address []string `config:"address,required"`
+	// Address lists where to listen, as host:port or unix:path. 0.0.0.0 is every
+	// IPv4 address of the machine, [::] every IPv6 address.
+	Address []string `config:"address,required" example:"0.0.0.0:993,[::]:993"`
 	// TLS is when encryption begins: with the connection (implicit), or by
 	// STARTTLS (required and starttls, which mean the same here, since nobody
 	// logs in before). With off there is no TLS, so that nobody can log in.
@@ -54,6 +55,9 @@ type Limits struct {
 	ConnectionsPerNetwork int `config:"connections_per_network" default:"50" min:"1" max:"1000000"`
 	// AuthFailures is how many logins may fail before the client is cut off.
 	AuthFailures int `config:"auth_failures" default:"3" min:"1" max:"100"`
+	// Spool bounds what the messages that are being appended take in memory and on
+	// disk, together with those that smtp listeners receive.
+	Spool config.Size `config:"spool" default:"1GB" min:"1MB"`
 }
 
 // Timeouts bound each wait.
@@ -66,6 +70,9 @@ type Timeouts struct {
 	// Command is how long a client may take for a command, and for the next piece
 	// of a message that it stores.
 	Command time.Duration `config:"command" default:"1m" min:"1s" max:"30m"`
+	// Work is how long the server may work on a command without a response: on a
+	// search, or on the next message of a FETCH. After that it gives up.
+	Work time.Duration `config:"work" default:"2m" min:"1s" max:"1h"`
 	// Write is how long a client may take to accept the next piece of a response.
 	Write time.Duration `config:"write" default:"1m" min:"1s" max:"1h"`
 	// Handshake is how long TLS may take, and the header of the PROXY protocol.

@@ -43,6 +43,7 @@ func newConn(ctx context.Context, l *Listener, raw net.Conn) *conn {
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.log = l.log.With(zap.String(logkey.Session, c.session.ID), zap.String(logkey.Listener, l.name))
 	c.fence = newFence(raw, l.Timeouts, l.caps)
+	c.fence.logins = l.Limits.AuthFailures
 	return c
 }
 
@@ -174,7 +175,7 @@ func (c *conn) connect() bool {
 	}
 	if outcome.Refused() {
 		c.log.Info("connection refused", zap.String(logkey.Handler, outcome.Handler), zap.Stringer(logkey.Verdict, outcome.Action),
-			zap.String(logkey.Reason, outcome.Reason))
+			zap.String(logkey.Reason, mail.Printable(outcome.Reason, maxLogText)))
 		c.fence.bye("[UNAVAILABLE] " + oneLine(outcome.Reply.Text))
 		return false
 	}
@@ -239,9 +240,10 @@ type printer struct{ log *zap.Logger }
 
 // Printf logs a complaint.
 func (p printer) Printf(format string, args ...any) {
-	level := zap.DebugLevel
+	text := fmt.Sprintf(format, args...)
 	if strings.HasPrefix(format, "panic") {
-		level = zap.ErrorLevel
+		p.log.Error("imapserver complained", zap.String(logkey.Error, text))
+		return
 	}
-	p.log.Log(level, "imapserver complained", zap.String(logkey.Error, fmt.Sprintf(format, args...)))
+	p.log.Debug("imapserver complained", zap.String(logkey.Error, mail.Printable(text, maxLogText)))
 }

@@ -24,8 +24,13 @@ const (
 	maxLine = 4000
 	// maxAnnouncement is the length that the announcement of a literal can have.
 	maxAnnouncement = 64
-	// maxBad is the number of syntax errors after which a client is cut off.
-	maxBad = 20
+	// maxBad is the number of syntax errors that a client may make, and
+	// maxEarlyBad that before it has logged in.
+	maxBad      = 20
+	maxEarlyBad = 3
+	// maxEarlyLiteral bounds a literal before the login: no name and no password
+	// is longer.
+	maxEarlyLiteral = 4 << 10
 	// maxKept is how much memory for commands an idle session keeps.
 	maxKept = 4 << 10
 	// maxBlank is the number of empty lines in a row that are passed over. Some
@@ -48,6 +53,7 @@ type fence struct {
 	timeouts *Timeouts
 	caps     capabilities
 	loginBy  time.Time // when a client that has not logged in is cut off
+	logins   int       // how many may fail, 0 for any number
 
 	in      *bufio.Reader
 	feed    []byte // what imapserver reads next
@@ -115,9 +121,7 @@ func (f *fence) secure(conn net.Conn) {
 // errStartTLS.
 func (f *fence) untilTLS() error {
 	for {
-		if f.out.bad() > maxBad {
-			f.hangUp("Too many syntax errors")
-		}
+		f.judge()
 		err := f.await()
 		if err == nil {
 			err = f.readCommand()
@@ -169,9 +173,7 @@ func (f *fence) next() error {
 		f.text = nil
 	}
 	for len(f.feed) == 0 {
-		if f.out.bad() > maxBad {
-			f.hangUp("Too many syntax errors")
-		}
+		f.judge()
 		if err := f.await(); err != nil {
 			return f.fail(err)
 		}
@@ -180,6 +182,17 @@ func (f *fence) next() error {
 		}
 	}
 	return nil
+}
+
+// judge ends the session of a client that gets too much wrong.
+func (f *fence) judge() {
+	bad, logins := f.out.failures()
+	switch {
+	case !f.authed && f.logins > 0 && logins >= f.logins:
+		f.hangUp("Too many failed logins")
+	case bad > maxBad, !f.authed && bad > maxEarlyBad:
+		f.hangUp("Too many syntax errors")
+	}
 }
 
 // hangUp ends the session with a BYE as soon as it waits between commands, or in

@@ -244,7 +244,8 @@ func TestFenceBeforeLogin(t *testing.T) {
 			name: "no password in the clear, not even asked for",
 			sent: "a LOGIN alice {6}\r\nb AUTHENTICATE PLAIN\r\nc CAPABILITY\r\nd LOGIN alice {6+}\r\nsecret\r\n",
 			got: "a NO [PRIVACYREQUIRED] Logging in needs TLS\r\nb NO [PRIVACYREQUIRED] Logging in needs TLS\r\n" +
-				"* CAPABILITY " + always + " LOGINDISABLED\r\nc OK CAPABILITY completed\r\nd NO [PRIVACYREQUIRED] Logging in needs TLS\r\n",
+				"* CAPABILITY " + always + " LOGINDISABLED\r\nc OK CAPABILITY completed\r\n" +
+				"d NO [PRIVACYREQUIRED] Logging in needs TLS\r\n* BYE Too many failed logins\r\n",
 		},
 		{
 			name:    "nothing but logging in",
@@ -256,8 +257,50 @@ func TestFenceBeforeLogin(t *testing.T) {
 		{
 			name:    "another protocol",
 			secured: true,
-			sent:    "GET / HTTP/1.1\r\na LOGIN alice secret\r\n",
-			got:     "GET BAD [CLIENTBUG] Unknown command\r\n* BYE This is an IMAP server\r\n",
+			sent:    "POST / HTTP/1.1\r\na LOGIN alice secret\r\n",
+			got:     "* BYE This is an IMAP server\r\n",
+		},
+		{
+			name: "another version of it",
+			sent: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+			got:  "* BYE This is an IMAP server\r\n",
+		},
+		{
+			name:    "a few errors",
+			secured: true,
+			sent:    "a XLIST\r\nb FROB HTTP/1.1 x\r\nc\r\nd LOGIN alice HTTP/1.1\r\n",
+			seen:    []string{"d LOGIN alice HTTP/1.1"},
+			got:     "a BAD [CLIENTBUG] Unknown command\r\nb BAD [CLIENTBUG] Unknown command\r\n* BAD [CLIENTBUG] A command is a tag, a space and a name\r\nd OK done\r\n",
+		},
+		{
+			name:    "too many errors",
+			secured: true,
+			sent:    strings.Repeat("a FROB\r\n", maxEarlyBad+1) + "b LOGIN alice secret\r\n",
+			got:     strings.Repeat("a BAD [CLIENTBUG] Unknown command\r\n", maxEarlyBad+1) + "* BYE Too many syntax errors\r\n",
+		},
+		{
+			name:    "long literals are not asked for",
+			secured: true,
+			sent:    "a LOGIN {4097}\r\nb LOGIN alice {4097}\r\nc LOGIN alice {6}\r\nsecret\r\n",
+			seen:    []string{`c LOGIN alice "secret"`},
+			got: "a BAD [TOOBIG] Literal is too long for this command\r\nb BAD [TOOBIG] Literal is too long for this command\r\n" +
+				"+ Go ahead\r\nc OK done\r\n",
+		},
+		{
+			name:    "long literals that come nevertheless",
+			secured: true,
+			sent:    "a LOGIN {4097+}\r\n" + strings.Repeat("x", 4097) + " y\r\nb NOOP\r\n",
+			got:     "a BAD [TOOBIG] Literal is too long for this command\r\n* BYE Literal is too large\r\n",
+		},
+		{
+			name: "long literals of what is refused",
+			sent: "a FROB {4097+}\r\n" + strings.Repeat("x", 4097) + "\r\nb NOOP\r\n",
+			got:  "a BAD [CLIENTBUG] Unknown command\r\n* BYE Literal is too large\r\n",
+		},
+		{
+			name: "logins without TLS count",
+			sent: strings.Repeat("a LOGIN alice secret\r\n", 5),
+			got:  strings.Repeat("a NO [PRIVACYREQUIRED] Logging in needs TLS\r\n", 3) + "* BYE Too many failed logins\r\n",
 		},
 		{
 			name:    "a SASL response that is too long",
@@ -270,7 +313,7 @@ func TestFenceBeforeLogin(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			seen, _, got := fenced(c.sent, func(f *fence) { f.secured, f.authed = c.secured, false })
+			seen, _, got := fenced(c.sent, func(f *fence) { f.secured, f.authed, f.logins = c.secured, false, 3 })
 			if diff := cmp.Diff(c.seen, seen); diff != "" {
 				t.Errorf("the server saw (-want +got):\n%s", diff)
 			}
@@ -328,6 +371,47 @@ func TestFenceDeadlines(t *testing.T) {
 	}
 }
 
+// TestFenceSlowLogin: no literal, whether it is taken or dropped, makes the time
+// for logging in longer.
+func TestFenceSlowLogin(t *testing.T) {
+	for _, sent := range []string{"a LOGIN {4000+}\r\n", "a FROB {4000+}\r\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			began, done := time.Now(), make(chan struct{})
+			f := newFence(server, &Timeouts{Login: time.Minute, Idle: time.Hour, Command: 2 * time.Minute, Write: time.Minute}, capabilities{})
+			f.secured = true
+			go func() {
+				_, _ = io.WriteString(client, sent)
+				drip(client, done)
+			}()
+			go func() { _, _ = io.Copy(io.Discard, client) }()
+			if _, err := f.Read(make([]byte, 100)); !errors.Is(err, io.EOF) {
+				t.Errorf("%q: server got %v, want EOF", sent, err)
+			}
+			if took := time.Since(began); took != time.Minute {
+				t.Errorf("%q took %s, want a minute", sent, took)
+			}
+			close(done)
+			_ = f.Close()
+			_ = client.Close()
+		})
+	}
+}
+
+// drip sends a byte now and then.
+func drip(w io.Writer, done <-chan struct{}) {
+	step := time.NewTicker(5 * time.Second)
+	defer step.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-step.C:
+			_, _ = w.Write([]byte{'x'})
+		}
+	}
+}
+
 // TestFenceSlowMessage: a client that sends a byte now and then meets every
 // deadline of a step, but not the least speed.
 func TestFenceSlowMessage(t *testing.T) {
@@ -338,16 +422,7 @@ func TestFenceSlowMessage(t *testing.T) {
 		f.secured, f.authed = true, true
 		go func() {
 			_, _ = io.WriteString(client, "a APPEND INBOX {10240+}\r\n")
-			step := time.NewTicker(5 * time.Second)
-			defer step.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-step.C:
-					_, _ = client.Write([]byte{'x'})
-				}
-			}
+			drip(client, done)
 		}()
 		if _, err := f.Read(make([]byte, 100)); err != nil {
 			t.Fatal(err)

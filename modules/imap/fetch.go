@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,29 +20,37 @@ import (
 	"github.com/mox-like/mox-like/modules/mailbox"
 )
 
-// maxSections bounds the body sections that one FETCH may ask for.
-const maxSections = 100
+// Bounds of what one FETCH may ask for. Each of the decoded parts (BINARY and
+// BINARY.SIZE) is read whole for its size.
+const (
+	maxSections = 100
+	maxDecoded  = 10
+)
 
 // Fetch serves FETCH (RFC 9051 section 6.4.5).
 func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, o *imap.FetchOptions) error {
 	if err := checkSections(o); err != nil {
 		return err
 	}
-	seen, err := s.markSeen(set, o)
-	if err != nil {
-		return s.fail("FETCH", err)
-	}
-	defer s.conn.fence.out.data()()
-	err = s.view.Fetch(s.conn.ctx, set, mailbox.ItemsOf(o), func(m *mailbox.Message) error {
-		return s.fetchOne(w, m, o, seen)
+	return s.do("FETCH", func(ctx context.Context) error {
+		seen, err := s.markSeen(ctx, set, o)
+		if err != nil {
+			return err
+		}
+		defer s.conn.fence.out.data()()
+		return s.view.Fetch(ctx, set, mailbox.ItemsOf(o), func(m *mailbox.Message) error {
+			return s.fetchOne(ctx, w, m, o, seen)
+		})
 	})
-	return s.fail("FETCH", err)
 }
 
 // checkSections refuses what imapserver lets pass.
 func checkSections(o *imap.FetchOptions) error {
 	if len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) > maxSections {
 		return no(imap.ResponseCodeLimit, fmt.Sprintf("At most %d body sections in one command", maxSections))
+	}
+	if len(o.BinarySection)+len(o.BinarySectionSize) > maxDecoded {
+		return no(imap.ResponseCodeLimit, fmt.Sprintf("At most %d decoded parts in one command", maxDecoded))
 	}
 	var partials []*imap.SectionPartial
 	for _, b := range o.BodySection {
@@ -60,7 +69,7 @@ func checkSections(o *imap.FetchOptions) error {
 
 // markSeen sets \Seen where the client reads more than the outline, and gives
 // the UIDs of the messages whose flags it changed: their FETCH tells it.
-func (s *session) markSeen(set imap.NumSet, o *imap.FetchOptions) (imap.UIDSet, error) {
+func (s *session) markSeen(ctx context.Context, set imap.NumSet, o *imap.FetchOptions) (imap.UIDSet, error) {
 	reads := false
 	for _, b := range o.BodySection {
 		reads = reads || !b.Peek
@@ -72,7 +81,7 @@ func (s *session) markSeen(set imap.NumSet, o *imap.FetchOptions) (imap.UIDSet, 
 		return nil, nil
 	}
 	var unseen []mailbox.Number
-	err := s.view.Fetch(s.conn.ctx, set, mailbox.Items{}, func(m *mailbox.Message) error {
+	err := s.view.Fetch(ctx, set, mailbox.Items{}, func(m *mailbox.Message) error {
 		if !slices.Contains(m.Flags, imap.FlagSeen) {
 			unseen = append(unseen, mailbox.Number{SeqNum: m.SeqNum, UID: m.UID})
 		}
@@ -83,14 +92,17 @@ func (s *session) markSeen(set imap.NumSet, o *imap.FetchOptions) (imap.UIDSet, 
 	}
 	uids := uidSet(unseen)
 	add := &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagSeen}}
-	_, err = s.view.Store(s.conn.ctx, uids, add, &imap.StoreOptions{}, nil)
+	_, err = s.view.Store(ctx, uids, add, &imap.StoreOptions{}, nil)
 	return uids, err
 }
 
 // fetchOne writes the response for one message. What can fail is read before
 // its first byte is written, since a response cannot be taken back.
-func (s *session) fetchOne(w *imapserver.FetchWriter, m *mailbox.Message, o *imap.FetchOptions, seen imap.UIDSet) error {
-	sections, closer, err := s.openSections(m, o)
+func (s *session) fetchOne(ctx context.Context, w *imapserver.FetchWriter, m *mailbox.Message, o *imap.FetchOptions, seen imap.UIDSet) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	sections, closer, err := openSections(ctx, m, o)
 	if err != nil {
 		return err
 	}
@@ -156,15 +168,15 @@ func (s *section) write(w *imapserver.FetchResponseWriter) error {
 
 // openSections prepares the body sections that o asks for. The caller calls
 // closer if there is no error.
-func (s *session) openSections(m *mailbox.Message, o *imap.FetchOptions) (list []section, closer func(), err error) {
+func openSections(ctx context.Context, m *mailbox.Message, o *imap.FetchOptions) (list []section, closer func(), err error) {
 	if len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) == 0 {
 		return nil, func() {}, nil
 	}
-	body, err := m.OpenBody(s.conn.ctx)
+	body, err := m.OpenBody(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	list, err = sectionsOf(m, body, o)
+	list, err = sectionsOf(ctx, m, body, o)
 	if err != nil {
 		_ = body.Close()
 		return nil, nil, err
@@ -172,7 +184,7 @@ func (s *session) openSections(m *mailbox.Message, o *imap.FetchOptions) (list [
 	return list, func() { _ = body.Close() }, nil
 }
 
-func sectionsOf(m *mailbox.Message, body *store.BodyReader, o *imap.FetchOptions) ([]section, error) {
+func sectionsOf(ctx context.Context, m *mailbox.Message, body *store.BodyReader, o *imap.FetchOptions) ([]section, error) {
 	list := make([]section, 0, len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize))
 	for _, item := range o.BodySection {
 		data, err := bodySection(m, body, item)
@@ -184,7 +196,7 @@ func sectionsOf(m *mailbox.Message, body *store.BodyReader, o *imap.FetchOptions
 		}})
 	}
 	for _, item := range o.BinarySection {
-		data, size, err := binarySection(m, body, item.Part, item.Partial)
+		data, size, err := binarySection(ctx, m, body, item.Part, item.Partial)
 		if err != nil {
 			return nil, err
 		}
@@ -193,7 +205,7 @@ func sectionsOf(m *mailbox.Message, body *store.BodyReader, o *imap.FetchOptions
 		}})
 	}
 	for _, item := range o.BinarySectionSize {
-		_, size, err := binarySection(m, body, item.Part, nil)
+		_, size, err := binarySection(ctx, m, body, item.Part, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -295,7 +307,7 @@ func hasFold(list []string, name string) bool {
 
 // binarySection decodes a part (RFC 3516 section 4.2). The size is found by
 // decoding once for nothing, so that a large part is never held in memory.
-func binarySection(m *mailbox.Message, body *store.BodyReader, path []int, partial *imap.SectionPartial) (io.Reader, int64, error) {
+func binarySection(ctx context.Context, m *mailbox.Message, body *store.BodyReader, path []int, partial *imap.SectionPartial) (io.Reader, int64, error) {
 	part, ok := m.Part(path)
 	if !ok {
 		return strings.NewReader(""), 0, nil
@@ -305,13 +317,16 @@ func binarySection(m *mailbox.Message, body *store.BodyReader, path []int, parti
 		from = part.Header
 		part.Encoding = ""
 	}
-	open := func() io.Reader { return io.NewSectionReader(body, from, part.End-from) }
+	open := func() io.Reader { return &endingReader{ctx.Err, io.NewSectionReader(body, from, part.End-from)} }
 	decoded, err := decoder(part.Encoding)
 	if err != nil {
 		return nil, 0, err
 	}
 	size, err := io.Copy(io.Discard, decoded(open()))
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil, 0, ctx.Err()
+	case err != nil:
 		return nil, 0, no(imap.ResponseCodeUnknownCTE, "Body part cannot be decoded, fetch it by BODY")
 	}
 	if partial == nil {
@@ -324,6 +339,20 @@ func binarySection(m *mailbox.Message, body *store.BodyReader, path []int, parti
 	}
 	size = min(partial.Size, size-skip)
 	return io.LimitReader(reader, size), size, nil
+}
+
+// endingReader reads until a context ends.
+type endingReader struct {
+	ended func() error
+	r     io.Reader
+}
+
+// Read gives the context's error after its end.
+func (e *endingReader) Read(p []byte) (int, error) {
+	if err := e.ended(); err != nil {
+		return 0, err
+	}
+	return e.r.Read(p)
 }
 
 // decoder gives the decoder of a Content-Transfer-Encoding.

@@ -39,6 +39,7 @@ type Listener struct {
 	scram       scramKeys // nil where SCRAM is not offered
 	caps        capabilities
 	connections *connections.Counter
+	spool       *mail.SpoolBudget
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{} // guarded by mu
@@ -76,6 +77,9 @@ func (l *Listener) Provision(c *core.Context) error {
 		return err
 	}
 	l.connections = shared
+	if l.spool, err = core.Shared(c, "spool", mail.NewSpoolBudget); err != nil {
+		return err
+	}
 	l.conns = make(map[*conn]struct{})
 	withDefaults(&l.Limits)
 	withDefaults(&l.Timeouts)

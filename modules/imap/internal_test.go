@@ -36,7 +36,7 @@ func TestFail(t *testing.T) {
 			t.Parallel()
 			f := newFence(&clientBytes{in: strings.NewReader("")}, new(Timeouts), capabilities{})
 			s := &session{conn: &conn{fence: f, log: zap.NewNop(), session: new(mail.Session), ctx: context.Background()}}
-			if got := s.fail("CREATE", c.err); got == nil || got.Error() != c.want {
+			if got := s.fail(t.Context(), "CREATE", c.err); got == nil || got.Error() != c.want {
 				t.Errorf("fail gives %v, want %s", got, c.want)
 			}
 			if (f.over != "") != c.fatal {
@@ -44,7 +44,7 @@ func TestFail(t *testing.T) {
 			}
 		})
 	}
-	if err := (&session{}).fail("CREATE", nil); err != nil {
+	if err := (&session{}).fail(t.Context(), "CREATE", nil); err != nil {
 		t.Errorf("no error became %v", err)
 	}
 }

@@ -1,11 +1,16 @@
 package imap_test
 
 import (
+	"context"
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/xdg-go/scram"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/coretest"
@@ -87,10 +92,10 @@ func connect(t testing.TB, s *core.Server) *client {
 }
 
 // TestLoginRefused: all failures look the same, and end the connection after a
-// few. Each is in the trace.
+// few, whatever their response. Each that the chain judges is in the trace.
 func TestLoginRefused(t *testing.T) {
 	t.Parallel()
-	s := serve(t, "limits { auth_failures = 4 }")
+	s := serve(t, "limits { auth_failures = 7 }")
 	account(t, s, "alice")
 	c := connect(t, s)
 	c.run(`
@@ -168,4 +173,46 @@ func TestStartTLSInjection(t *testing.T) {
 	c.send("a STARTTLS\r\nb NOOP\r\n")
 	c.run("<~ a BAD .*\n<~ \\* BYE .*")
 	c.closed()
+}
+
+// TestLongUsername: a user name that is longer than any gets the answer to a
+// wrong one, but neither the log nor the trace has it. What the log has shows
+// nothing but what it is.
+func TestLongUsername(t *testing.T) {
+	t.Parallel()
+	log, logs := observer.New(zap.InfoLevel)
+	s := core.NewServer(core.Options{
+		ConfigFile: "test.hcl", Source: fmt.Appendf(nil, config, "limits { auth_failures = 100 }"), DataDir: t.TempDir(), Logger: zap.New(log),
+	})
+	if ds, _, err := s.Start(t.Context()); err != nil {
+		t.Fatalf("start server: %v\n%v", err, ds.Err())
+	}
+	t.Cleanup(func() { _ = s.Stop(context.WithoutCancel(t.Context())) })
+	long := strings.Repeat("u", 39_000)
+	c := connect(t, s)
+	c.run(`
+		<* * OK
+		-> a LOGIN ` + strings.Repeat("u", 320) + ` wrong
+		<~ a (?P<refused>NO \[AUTHENTICATIONFAILED\] .*)
+		-> b LOGIN ` + long + ` wrong
+		<- b $refused
+		-> c AUTHENTICATE PLAIN ` + b64("\x00"+long[:2000]+"\x00wrong") + `
+		<- c $refused
+		-> d LOGIN {25+}
+		-> ` + "x\u009b\u202e\u2028\u2066@example.test" + ` wrong
+		<- d $refused`)
+	records, err := s.Traces().Last(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 2 {
+		t.Errorf("%d logins in the trace, want 2", len(records))
+	}
+	var users []any
+	for _, entry := range logs.FilterMessage("login refused").All() {
+		users = append(users, entry.ContextMap()["user"])
+	}
+	if diff := cmp.Diff([]any{strings.Repeat("u", 256) + "…", "x????@example.test"}, users); diff != "" {
+		t.Errorf("users in the log (-want +got):\n%s", diff)
+	}
 }

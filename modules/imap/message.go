@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,29 +32,35 @@ func (s *session) Append(name string, _ imap.LiteralReader, o *imap.AppendOption
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.account.Status(s.conn.ctx, name, &imap.StatusOptions{UIDValidity: true}); err != nil {
-		return nil, s.tryCreate(err)
+	err = s.do("APPEND", func(ctx context.Context) error {
+		_, err := s.account.Status(ctx, name, &imap.StatusOptions{UIDValidity: true})
+		return tryCreate(err)
+	})
+	if err != nil {
+		return nil, err
 	}
-	spool := mail.NewSpool(s.conn.listener.spoolDir, spoolMemory)
+	l := s.conn.listener
+	spool := mail.NewSpool(l.spoolDir, spoolMemory).Within(l.spool, int64(l.Limits.Spool))
 	defer func() { _ = spool.Close() }()
 	message, err := s.receive(spool)
 	if err != nil {
 		return nil, err
 	}
-	data, err := s.account.Append(s.conn.ctx, name, message.Open(), message.Size, &imap.AppendOptions{Flags: flags, Time: o.Time})
-	if err != nil {
-		return nil, s.fail("APPEND", err)
-	}
-	return data, nil
+	var data *imap.AppendData
+	err = s.do("APPEND", func(ctx context.Context) (err error) {
+		data, err = s.account.Append(ctx, name, message.Open(), message.Size, &imap.AppendOptions{Flags: flags, Time: o.Time})
+		return err
+	})
+	return data, err
 }
 
 // tryCreate marks the refusal of a mailbox that does not exist with TRYCREATE
 // (RFC 9051 section 6.3.12).
-func (s *session) tryCreate(err error) error {
+func tryCreate(err error) error {
 	if refused, ok := errors.AsType[*imap.Error](err); ok && refused.Code == imap.ResponseCodeNonExistent {
-		return no(imap.ResponseCodeTryCreate, oneLine(refused.Text))
+		return no(imap.ResponseCodeTryCreate, refused.Text)
 	}
-	return s.fail("APPEND", err)
+	return err
 }
 
 // receive takes in the message of an APPEND.
@@ -65,8 +72,11 @@ func (s *session) receive(spool *mail.Spool) (*mail.Message, error) {
 		s.conn.fence.out.override(refused.status)
 		return nil, bad("refused")
 	}
+	if errors.Is(err, mail.ErrSpoolFull) {
+		return nil, no(imap.ResponseCodeUnavailable, "Too many large messages at once, try again later")
+	}
 	if _, ok := errors.AsType[*writeError](err); ok {
-		return nil, s.fail("APPEND", err)
+		return nil, s.fail(s.conn.ctx, "APPEND", err)
 	}
 	if err != nil {
 		// The connection is lost, or the client was too slow.
@@ -80,7 +90,7 @@ func (s *session) receive(spool *mail.Spool) (*mail.Message, error) {
 		return nil, no(imap.ResponseCodeTooBig, "Header section is too large")
 	}
 	if err != nil {
-		return nil, s.fail("APPEND", err)
+		return nil, s.fail(s.conn.ctx, "APPEND", err)
 	}
 	return message, nil
 }
@@ -157,17 +167,20 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 		each = nil
 	}
 	defer s.conn.fence.out.data()()
-	_, err = s.view.Store(s.conn.ctx, set, &imap.StoreFlags{Op: change.Op, Silent: change.Silent, Flags: flags}, o, each)
-	return s.fail("STORE", err)
+	return s.do("STORE", func(ctx context.Context) error {
+		_, err := s.view.Store(ctx, set, &imap.StoreFlags{Op: change.Op, Silent: change.Silent, Flags: flags}, o, each)
+		return err
+	})
 }
 
 // Copy copies messages (RFC 9051 section 6.4.7).
 func (s *session) Copy(set imap.NumSet, destination string) (*imap.CopyData, error) {
-	data, err := s.view.Copy(s.conn.ctx, set, destination)
-	if err != nil {
-		return nil, s.fail("COPY", err)
-	}
-	return copied(data), nil
+	var data *imap.CopyData
+	err := s.do("COPY", func(ctx context.Context) (err error) {
+		data, err = s.view.Copy(ctx, set, destination)
+		return err
+	})
+	return copied(data), err
 }
 
 // copied leaves out data about nothing: COPYUID has no form for that.
@@ -184,9 +197,13 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, destination st
 	if s.view.ReadOnly() {
 		return errReadOnly
 	}
-	data, err := s.view.Move(s.conn.ctx, set, destination)
+	var data *imap.CopyData
+	err := s.do("MOVE", func(ctx context.Context) (err error) {
+		data, err = s.view.Move(ctx, set, destination)
+		return err
+	})
 	if err != nil {
-		return s.fail("MOVE", err)
+		return err
 	}
 	if data = copied(data); data == nil {
 		return nil
@@ -204,5 +221,5 @@ func (s *session) Expunge(_ *imapserver.ExpungeWriter, uids *imap.UIDSet) error 
 		}
 		return errReadOnly
 	}
-	return s.fail("EXPUNGE", s.view.Expunge(s.conn.ctx, uids))
+	return s.do("EXPUNGE", func(ctx context.Context) error { return s.view.Expunge(ctx, uids) })
 }

@@ -3,7 +3,6 @@ package imap
 import (
 	"bytes"
 	"net"
-	"strings"
 	"sync"
 	"time"
 )
@@ -35,6 +34,8 @@ type output struct {
 	open      bool // the command has no tagged response yet
 	instead   string
 	badCount  int
+	refused   int   // logins
+	taken     int64 // bytes that were to be sent so far
 }
 
 // begin says which command is being served.
@@ -86,11 +87,19 @@ func (o *output) data() (done func()) {
 	}
 }
 
-// bad gives the number of syntax errors so far.
-func (o *output) bad() int {
+// failures gives the number of syntax errors and of refused logins so far.
+func (o *output) failures() (bad, logins int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.badCount
+	return o.badCount, o.refused
+}
+
+// progress gives a number that changes with every response. It waits while one
+// is being sent, which is the client's time.
+func (o *output) progress() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.taken
 }
 
 // silent tells whether the client gets nothing more.
@@ -117,14 +126,12 @@ func (o *output) line(text string) {
 }
 
 // status answers a command that imapserver does not get to see.
-func (o *output) status(tag, text string) {
+func (o *output) status(r request, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if strings.HasPrefix(text, "BAD") {
-		o.badCount++
-	}
+	o.count(r.name, []byte(text))
 	if !o.muted {
-		o.append([]byte(tag + " " + text + "\r\n"))
+		o.append([]byte(r.tag + " " + text + "\r\n"))
 	}
 }
 
@@ -182,10 +189,18 @@ func (o *output) edit(p []byte) []byte {
 		_, text, _ := bytes.Cut(status, []byte("]"))
 		status = []byte("OK [" + o.fence.caps.list(true, true) + "]" + string(text))
 	}
+	o.count(o.name, status)
+	return []byte(o.tag + " " + string(status))
+}
+
+// count keeps account of what the client gets wrong; the caller holds the lock.
+func (o *output) count(command string, status []byte) {
 	if bytes.HasPrefix(status, []byte("BAD")) {
 		o.badCount++
 	}
-	return []byte(o.tag + " " + string(status))
+	if isLogin(command) && !bytes.HasPrefix(status, []byte("OK")) {
+		o.refused++
+	}
 }
 
 // append collects; the caller holds the lock.
@@ -194,6 +209,7 @@ func (o *output) append(p []byte) {
 		o.buffer = outputBuffers.Get().(*[]byte)
 	}
 	*o.buffer = append(*o.buffer, p...)
+	o.taken += int64(len(p))
 }
 
 // flush sends what was collected.

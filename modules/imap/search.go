@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/emersion/go-imap/v2"
@@ -18,12 +19,16 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 	if countCriteria(criteria) > maxCriteria {
 		return nil, no(imap.ResponseCodeLimit, fmt.Sprintf("At most %d search keys in one command", maxCriteria))
 	}
-	found, err := s.view.Search(s.conn.ctx, criteria)
+	var found *mailbox.SearchResult
+	err := s.do("SEARCH", func(ctx context.Context) (err error) {
+		found, err = s.view.Search(ctx, criteria)
+		return err
+	})
 	if err != nil {
 		if o.ReturnSave {
 			s.view.SaveResult(nil)
 		}
-		return nil, s.fail("SEARCH", err)
+		return nil, err
 	}
 	if o.ReturnSave {
 		s.view.SaveResult(savedUIDs(found.Numbers, o))

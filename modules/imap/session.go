@@ -1,9 +1,12 @@
 package imap
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -17,18 +20,17 @@ import (
 // session does what the commands of one client say. imapserver calls it from
 // one goroutine; Idle runs in another one while the first waits.
 type session struct {
-	conn     *conn
-	failures int              // logins that failed
-	account  *mailbox.Account // nil before the login
-	view     *mailbox.View    // nil unless a mailbox is selected
+	conn    *conn
+	account *mailbox.Account // nil before the login
+	view    *mailbox.View    // nil unless a mailbox is selected
 }
 
 // Close ends the session.
 func (s *session) Close() error { return s.Unselect() }
 
 // fail turns an error of the store into what the client is told, and what it is
-// not told goes to the log.
-func (s *session) fail(what string, err error) error {
+// not told goes to the log. ctx is the context of the command.
+func (s *session) fail(ctx context.Context, what string, err error) error {
 	if refused, ok := errors.AsType[*imap.Error](err); ok {
 		return &imap.Error{Type: refused.Type, Code: refused.Code, Text: oneLine(refused.Text)}
 	}
@@ -43,6 +45,10 @@ func (s *session) fail(what string, err error) error {
 		return no(imap.ResponseCodeUnavailable, "The server has no room left, nothing was changed, try again later")
 	case s.conn.fence.out.silent():
 		return err // the client is gone, nobody reads this
+	case errors.Is(context.Cause(ctx), errHungUp):
+		return no(imap.ResponseCodeUnavailable, "Connection was closed before the end of the command")
+	case errors.Is(context.Cause(ctx), errTooLong):
+		return no(imap.ResponseCodeLimit, fmt.Sprintf("This takes longer than %s, ask for less at once", s.conn.listener.Timeouts.Work))
 	case s.conn.ctx.Err() != nil:
 		return no(imap.ResponseCodeUnavailable, "Server is shutting down, connect again later")
 	}
@@ -58,10 +64,15 @@ func bad(text string) *imap.Error {
 	return &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeClientBug, Text: text}
 }
 
-// oneLine makes a text fit for a status response.
+// maxLogText is how many bytes of what a client may have chosen one field of the
+// log gets.
+const maxLogText = 256
+
+// oneLine makes a text fit for a status response: with a space for what does not
+// show, or changes how other text is shown.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r
@@ -74,12 +85,14 @@ func oneLine(text string) string {
 
 // Select opens a mailbox, read-only for EXAMINE (RFC 9051 section 6.3.2).
 func (s *session) Select(name string, o *imap.SelectOptions) (*imap.SelectData, error) {
-	view, err := s.account.Select(s.conn.ctx, name, o)
+	err := s.do("SELECT", func(ctx context.Context) (err error) {
+		s.view, err = s.account.Select(ctx, name, o)
+		return err
+	})
 	if err != nil {
-		return nil, s.fail("SELECT", err)
+		return nil, err
 	}
-	s.view = view
-	data := *view.Data()
+	data := *s.view.Data()
 	data.List = nil // RFC 3501 clients do not expect it
 	return &data, nil
 }
@@ -95,27 +108,27 @@ func (s *session) Unselect() error {
 
 // Create makes a mailbox.
 func (s *session) Create(name string, o *imap.CreateOptions) error {
-	return s.fail("CREATE", s.account.Create(s.conn.ctx, name, o))
+	return s.do("CREATE", func(ctx context.Context) error { return s.account.Create(ctx, name, o) })
 }
 
 // Delete removes a mailbox.
 func (s *session) Delete(name string) error {
-	return s.fail("DELETE", s.account.Delete(s.conn.ctx, name))
+	return s.do("DELETE", func(ctx context.Context) error { return s.account.Delete(ctx, name) })
 }
 
 // Rename gives a mailbox another name.
 func (s *session) Rename(from, to string, _ *imap.RenameOptions) error {
-	return s.fail("RENAME", s.account.Rename(s.conn.ctx, from, to))
+	return s.do("RENAME", func(ctx context.Context) error { return s.account.Rename(ctx, from, to) })
 }
 
 // Subscribe adds a name to the subscriptions.
 func (s *session) Subscribe(name string) error {
-	return s.fail("SUBSCRIBE", s.account.Subscribe(s.conn.ctx, name))
+	return s.do("SUBSCRIBE", func(ctx context.Context) error { return s.account.Subscribe(ctx, name) })
 }
 
 // Unsubscribe removes a name from the subscriptions.
 func (s *session) Unsubscribe(name string) error {
-	return s.fail("UNSUBSCRIBE", s.account.Unsubscribe(s.conn.ctx, name))
+	return s.do("UNSUBSCRIBE", func(ctx context.Context) error { return s.account.Unsubscribe(ctx, name) })
 }
 
 // Namespace says that there are personal mailboxes only (RFC 2342).
@@ -124,10 +137,13 @@ func (s *session) Namespace() (*imap.NamespaceData, error) {
 }
 
 // Status gives the counters of a mailbox.
-func (s *session) Status(name string, o *imap.StatusOptions) (*imap.StatusData, error) {
-	data, err := s.account.Status(s.conn.ctx, name, o)
+func (s *session) Status(name string, o *imap.StatusOptions) (data *imap.StatusData, err error) {
+	err = s.do("STATUS", func(ctx context.Context) (err error) {
+		data, err = s.account.Status(ctx, name, o)
+		return err
+	})
 	if err != nil {
-		return nil, s.fail("STATUS", err)
+		return nil, err
 	}
 	s.setAppendLimit(data, o)
 	return data, nil
@@ -152,9 +168,13 @@ func (s *session) List(w *imapserver.ListWriter, reference string, patterns []st
 		// RFC 3501 section 6.3.9: with %, parents of what is subscribed are listed.
 		o.SelectRecursiveMatch = slices.ContainsFunc(patterns, func(p string) bool { return strings.Contains(p, "%") })
 	}
-	list, err := s.account.List(s.conn.ctx, reference, patterns, o)
+	var list []imap.ListData
+	err := s.do("LIST", func(ctx context.Context) (err error) {
+		list, err = s.account.List(ctx, reference, patterns, o)
+		return err
+	})
 	if err != nil {
-		return s.fail("LIST", err)
+		return err
 	}
 	for i := range list {
 		data := &list[i]
@@ -185,7 +205,9 @@ func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	if s.view == nil {
 		return nil
 	}
-	err := s.view.Poll(s.conn.ctx, allowExpunge, func(c mailbox.Change) error {
+	ctx, cancel := context.WithTimeout(s.conn.ctx, s.conn.listener.Timeouts.Work)
+	defer cancel()
+	err := s.view.Poll(ctx, allowExpunge, func(c mailbox.Change) error {
 		switch c.Kind {
 		case mailbox.ChangeExpunge:
 			return w.WriteExpunge(c.SeqNum)
@@ -202,7 +224,7 @@ func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 		return nil
 	}
 	// The client's numbers do not hold any more: it has to begin anew.
-	err = s.fail("poll", err)
+	err = s.fail(ctx, "poll", err)
 	s.conn.fence.hangUp("Mailbox cannot be followed, connect again")
 	return err
 }

@@ -17,10 +17,10 @@ import (
 // block around it.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
-	limits := imap.Limits{Connections: 2000, ConnectionsPerNetwork: 50, AuthFailures: 3}
+	limits := imap.Limits{Connections: 2000, ConnectionsPerNetwork: 50, AuthFailures: 3, Spool: 1e9}
 	timeouts := imap.Timeouts{
 		Login: time.Minute, Idle: 30 * time.Minute, Command: time.Minute,
-		Write: time.Minute, Handshake: 30 * time.Second, Stage: time.Minute,
+		Work: 2 * time.Minute, Write: time.Minute, Handshake: 30 * time.Second, Stage: time.Minute,
 	}
 	fewer, longer := limits, timeouts
 	fewer.Connections, longer.Idle = 60, time.Hour
@@ -67,6 +67,7 @@ func TestValidate(t *testing.T) {
 			  login     = "2m"
 			  idle      = "1h"
 			  command   = "30s"
+			  work      = "1m"
 			  write     = "30s"
 			  handshake = "10s"
 			  stage     = "30s"
