@@ -14,8 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -92,46 +90,6 @@ func (d *Deliver) Provision(c *core.Context) error {
 
 // Validate tells what is wrong with the aliases of the domains.
 func (d *Deliver) Validate() core.Problems { return d.problems }
-
-// Start warns of aliases and catch_alls that lead to nobody as things are.
-func (d *Deliver) Start() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for _, domain := range d.domains.All() {
-		aliases := d.aliases[domain.Name]
-		for _, local := range slices.Sorted(maps.Keys(aliases)) {
-			if err := d.warn(ctx, mail.Address{LocalPart: local, Domain: domain.Name}); err != nil {
-				return err
-			}
-		}
-		if target, ok := d.catchAll[domain.Name]; ok {
-			if err := d.warn(ctx, target); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// startTimeout bounds the look at all aliases.
-const startTimeout = 30 * time.Second
-
-// warn looks an alias or the target of a catch_all up.
-func (d *Deliver) warn(ctx context.Context, address mail.Address) error {
-	r := resolver{Deliver: d}
-	ok, err := r.named(ctx, address)
-	if err != nil && !errors.Is(err, errTooMany) {
-		return err
-	}
-	if !ok {
-		r.missing = append(r.missing, address.String())
-	}
-	if len(r.missing) > 0 {
-		d.log.Warn("an alias or catch_all leads to nobody: add the account, or correct the domain block",
-			zap.String(logkey.Recipient, address.String()), zap.Strings("missing", r.missing))
-	}
-	return nil
-}
 
 // Handle takes recipients in charge and stores messages.
 func (d *Deliver) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
@@ -283,5 +241,4 @@ var (
 	_ core.Handler     = (*Deliver)(nil)
 	_ core.Provisioner = (*Deliver)(nil)
 	_ core.Validator   = (*Deliver)(nil)
-	_ core.Starter     = (*Deliver)(nil)
 )
