@@ -58,7 +58,7 @@ type StoreSettings struct {
 	Kind string `config:"kind,label" values:"sqlite"`
 	// BodyLimit is the size up to which a message is kept in the database itself;
 	// larger ones are files beside it.
-	BodyLimit config.Size `config:"body_limit" default:"64KiB" min:"4KiB" max:"1MiB"`
+	BodyLimit config.Size `config:"body_limit" default:"128KiB" min:"4KiB" max:"1MiB"`
 }
 
 // topLevel is the whole file.

@@ -45,7 +45,7 @@ type Options struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// BodyLimit is the size in bytes up to which a body is kept in the
-	// database; larger ones get a file of their own. 0 means 64 KiB.
+	// database; larger ones get a file of their own. 0 means 128 KiB.
 	BodyLimit int64
 }
 
