@@ -19,7 +19,7 @@ const (
 	// startupEvery is how often the crash comes while the server starts, and so
 	// while it mends what the crash before has left.
 	startupEvery = 5
-	largeLetter  = 100 << 10 // more than body_limit: a file
+	largeLetter  = 150 << 10 // more than body_limit: a file
 )
 
 // TestCrashLosesNothing kills the server again and again while clients send and
