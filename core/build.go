@@ -280,6 +280,7 @@ func (b *builder) listeners() {
 	}
 	b.checkDomains(first)
 	b.checkSettings()
+	b.checkFamilies()
 }
 
 // listener makes the handlers between decoding and Provision: which of them can

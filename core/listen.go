@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
@@ -145,6 +146,27 @@ func (b *builder) addresses(l Listener, name string, block *config.Block) bool {
 		b.taken = append(b.taken, mine)
 	}
 	return good
+}
+
+// checkFamilies warns of a listener that takes IPv6 only where nobody takes IPv4
+// on that port: elsewhere [::] often means both. It is no news while addresses
+// are wrong.
+func (b *builder) checkFamilies() {
+	if b.ds.HasErrors() {
+		return
+	}
+	for _, wild := range b.taken {
+		if wild.path != "" || !wild.ip.IsValid() || !wild.ip.IsUnspecified() || wild.ip.Is4() {
+			continue
+		}
+		takesIPv4 := func(other takenAddress) bool {
+			return other.path == "" && other.port == wild.port && (!other.ip.IsValid() || other.ip.Is4())
+		}
+		if !slices.ContainsFunc(b.taken, takesIPv4) {
+			b.ds.Warnf(wild.place, "listener/ipv6-only", "%s takes IPv6 only, and no listener takes IPv4 on that port", wild.text).
+				WithDetail(`Add "0.0.0.0:%d", or write ":%d" for both.`, wild.port, wild.port)
+		}
+	}
 }
 
 func (b *builder) addressTaken(mine, first takenAddress) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"strings"
@@ -29,8 +30,10 @@ type socket struct {
 // service manager handed over are taken from given.
 func listenOn(ctx context.Context, address, dataDir string, given map[string]net.Listener, log *zap.Logger) (*socket, error) {
 	l, ok := given[address]
-	delete(given, address) // it is closed with this socket, and cannot be had again
-	if !ok {
+	if ok {
+		// It is closed with this socket, and cannot be had again under any spelling.
+		maps.DeleteFunc(given, func(_ string, other net.Listener) bool { return other == l })
+	} else {
 		var err error
 		if l, err = bind(ctx, address, dataDir); err != nil {
 			return nil, err

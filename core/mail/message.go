@@ -183,7 +183,7 @@ func (s *Spool) Close() error {
 		buffer := s.memory[:0]
 		spoolBuffers.Put(&buffer)
 	}
-	s.memory = nil
+	s.memory, s.size = nil, 0
 	if s.share > 0 {
 		s.budget.used.Add(-s.share)
 		s.share = 0

@@ -256,3 +256,33 @@ func TestReplyOf(t *testing.T) {
 		t.Errorf("got %v", r)
 	}
 }
+
+// A spool that is closed has given its share back, and takes none for what it
+// held before.
+func TestClosedSpoolHasNoShare(t *testing.T) {
+	t.Parallel()
+	budget, err := mail.NewSpoolBudget()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 1 << 20
+	s := mail.NewSpool(t.TempDir(), 64<<10).Within(budget, limit)
+	if _, err := s.Write(make([]byte, limit/2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write([]byte("\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	other := mail.NewSpool(t.TempDir(), 64<<10).Within(budget, limit)
+	if _, err := other.Write(make([]byte, limit/2)); err != nil {
+		t.Errorf("half of the budget is not free: %v", err)
+	}
+	for _, spool := range []*mail.Spool{s, other} {
+		if err := spool.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -43,7 +43,8 @@ var migrations = store.Migrations{Module: "trace", Steps: []string{
 // A second record of the same ID stands for the first.
 const insert = `INSERT INTO trace (seq, id, time, kind, record, kept)
 	VALUES (ifnull((SELECT max(seq) FROM trace WHERE seq >= 0), 0) + ?, ?, ?, ?, ?, ?)
-	ON CONFLICT (id) DO UPDATE SET time = excluded.time, kind = excluded.kind, record = excluded.record`
+	ON CONFLICT (id) DO UPDATE SET time = excluded.time, kind = excluded.kind, record = excluded.record,
+		kept = max(kept, excluded.kept)`
 
 // lane is a range of seqs. Each record's seq is that of the one before it plus
 // its own size, so that the first and the last tell how much room all take.

@@ -127,7 +127,7 @@ func (in *intake) writeLines(p []byte) {
 		if in.lineN += i; in.lineN > in.maxLine {
 			in.refuse(longLine)
 		}
-		if i == len(p) {
+		if i == len(p) || in.fault.Action != mail.ActionContinue {
 			return
 		}
 		in.store(crlf)
