@@ -92,7 +92,10 @@ func (l *Listener) startTLS() bool { return l.TLS == "required" || l.TLS == "sta
 func (l *Listener) Validate() core.Problems {
 	var ps core.Problems
 	if len(l.Address) == 0 {
-		ps.Errorf("address", "a listener needs an address, such as %q", "[::]:993")
+		ps = append(ps, core.Problem{Attribute: "address", Message: "a listener needs an address", Detail: `Write address = ["0.0.0.0:993", "[::]:993"].`})
+	}
+	if l.Limits.Spool/2 < l.MaxMessageSize {
+		ps.Warnf("limits.spool", "a message of max_message_size = %s does not fit: it may take half of limits.spool = %s", l.MaxMessageSize, l.Limits.Spool)
 	}
 	switch {
 	case l.TLS == "off":

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
@@ -27,7 +29,7 @@ func TestFail(t *testing.T) {
 		fatal bool
 	}{
 		{"refused", fmt.Errorf("create: %w", no(imap.ResponseCodeAlreadyExists, "It is\nthere")), "imap: NO [ALREADYEXISTS] It is there", false},
-		{"full", fmt.Errorf("write: %w", store.ErrFull), "imap: NO [UNAVAILABLE] The server has no room left, nothing was changed, try again later", false},
+		{"full", fmt.Errorf("write: %w", store.ErrFull), "imap: NO [UNAVAILABLE] The server has no room left; what was not done yet stays as it is, try again later", false},
 		{"gone", mailbox.ErrGone, "imap: NO [NONEXISTENT] Mailbox or account was removed", true},
 		{"unknown", errors.New("secret detail"), "imap: NO [UNAVAILABLE] The server could not do this, its log says why, try again later", false},
 	}
@@ -48,6 +50,36 @@ func TestFail(t *testing.T) {
 		t.Errorf("no error became %v", err)
 	}
 }
+
+// TestReceiveWithoutRoom: a message for which there is no room in the spools
+// keeps none from others while its rest comes in.
+func TestReceiveWithoutRoom(t *testing.T) {
+	t.Parallel()
+	const size, most = 100 << 10, 64 << 10
+	budget := new(mail.SpoolBudget)
+	other := mail.NewSpool(t.TempDir(), most).Within(budget, most)
+	defer func() { _ = other.Close() }()
+	var room error
+	rest := readerFunc(func(p []byte) (int, error) {
+		_, room = other.Write(make([]byte, most/2)) // all that one spool may take
+		return copy(p, "\r\n"), nil
+	})
+	f := newFence(&clientBytes{in: io.MultiReader(strings.NewReader(strings.Repeat("x", size)), rest)}, &Timeouts{Command: time.Minute, Write: time.Minute}, capabilities{})
+	f.authed, f.message = true, literal{present: true, size: size}
+	s := &session{conn: &conn{fence: f, log: zap.NewNop(), session: new(mail.Session), ctx: t.Context()}}
+	spool := mail.NewSpool(t.TempDir(), size).Within(budget, most)
+	defer func() { _ = spool.Close() }()
+	if _, err := s.receive(spool); err == nil || err.Error() != "imap: NO [UNAVAILABLE] Too many large messages at once, try again later" {
+		t.Errorf("receive gives %v", err)
+	}
+	if room != nil {
+		t.Errorf("another message while the rest comes in: %v", room)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // TestSavedUIDs has the cases of RFC 5182 section 2.4.
 func TestSavedUIDs(t *testing.T) {

@@ -66,7 +66,7 @@ func tryCreate(err error) error {
 // receive takes in the message of an APPEND.
 func (s *session) receive(spool *mail.Spool) (*mail.Message, error) {
 	binary := s.conn.fence.message.binary
-	taken := &nulFilter{w: spool}
+	taken := &nulFilter{w: freeing{spool}}
 	err := s.conn.fence.receive(taken)
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		s.conn.fence.out.override(refused.status)
@@ -93,6 +93,18 @@ func (s *session) receive(spool *mail.Spool) (*mail.Message, error) {
 		return nil, s.fail(s.conn.ctx, "APPEND", err)
 	}
 	return message, nil
+}
+
+// freeing is a spool that gives back what it holds at the first error: the rest
+// of the message is read for nothing, and may take long.
+type freeing struct{ spool *mail.Spool }
+
+func (f freeing) Write(p []byte) (int, error) {
+	n, err := f.spool.Write(p)
+	if err != nil {
+		_ = f.spool.Close()
+	}
+	return n, err
 }
 
 // nulFilter replaces NUL, which IMAP cannot transmit (RFC 9051 section 9, CHAR8),

@@ -42,7 +42,7 @@ func (s *session) fail(ctx context.Context, what string, err error) error {
 		return no(imap.ResponseCodeNonExistent, "Mailbox or account was removed")
 	case errors.Is(err, store.ErrFull):
 		s.conn.log.Error("disk is full", zap.String(logkey.Command, what), zap.NamedError(logkey.Error, err))
-		return no(imap.ResponseCodeUnavailable, "The server has no room left, nothing was changed, try again later")
+		return no(imap.ResponseCodeUnavailable, "The server has no room left; what was not done yet stays as it is, try again later")
 	case s.conn.fence.out.silent():
 		return err // the client is gone, nobody reads this
 	case errors.Is(context.Cause(ctx), errHungUp):
@@ -223,8 +223,12 @@ func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	if err == nil {
 		return nil
 	}
+	gone := errors.Is(err, mailbox.ErrGone)
 	// The client's numbers do not hold any more: it has to begin anew.
 	err = s.fail(ctx, "poll", err)
+	if gone {
+		return nil // the command's own response still goes out, and then the BYE
+	}
 	s.conn.fence.hangUp("Mailbox cannot be followed, connect again")
 	return err
 }

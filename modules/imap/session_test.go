@@ -101,8 +101,27 @@ func TestMailboxRemoved(t *testing.T) {
 	one, two := login(t, s, user), login(t, s, user)
 	one.run("-> b CREATE Short\n<- b OK CREATE completed\n-> c SELECT Short\n<* c OK\n-> d IDLE\n<~ \\+ .*")
 	two.run("-> b DELETE Short\n<- b OK DELETE completed")
-	one.run("<* * BYE")
+	one.run("<* * BYE Mailbox or account was removed")
 	one.closed()
+}
+
+// TestOwnMailboxRemoved: who removes the mailbox that is selected learns that it
+// was done before the session ends.
+func TestOwnMailboxRemoved(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "")
+	user := account(t, s, "alice")
+	fill(t, s, user, 1)
+	cases := []struct{ name, script string }{
+		{"rename", "-> b SELECT INBOX\n<* b OK\n-> c RENAME INBOX Old\n<- c OK RENAME completed"},
+		{"delete", "-> b SELECT Old\n<* b OK\n-> c DELETE Old\n<- c OK DELETE completed"},
+	}
+	for _, c := range cases {
+		t.Log(c.name)
+		one := login(t, s, user)
+		one.run(c.script + "\n<- * BYE Mailbox or account was removed")
+		one.closed()
+	}
 }
 
 func TestAccountRemoved(t *testing.T) {

@@ -83,6 +83,7 @@ func TestValidate(t *testing.T) {
 		{"no proxies", "address = [\"[::]:993\"]\nproxy_protocol {\n  from = []\n}", `tls "self_signed" {}`, "no proxy is listed"},
 		{"short idle", "address = [\"[::]:993\"]\ntimeouts { idle = \"5m\" }", `tls "self_signed" {}`, "30m"},
 		{"no address", "address = []", `tls "self_signed" {}`, "a listener needs an address"},
+		{"no room for one", "address = [\"[::]:993\"]\nmax_message_size = \"600MB\"", `tls "self_signed" {}`, "a message of max_message_size = 600MB does not fit"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -175,7 +175,7 @@ func (s *Service) joinNewest(tx *store.Tx, row *mailboxRow, ranges []uidRange) e
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
-	if err != nil || modSeq <= s.hub.pinned(row.id) {
+	if err != nil || modSeq <= s.hub.pinned(row.id, row.modSeq+1) {
 		return err
 	}
 	for i := range ranges {

@@ -57,7 +57,7 @@ func (w *sweeper) due() {
 
 // sweep removes until there is nothing left.
 func (s *Service) sweep(ctx context.Context) error {
-	for _, step := range []func(*store.Tx) (bool, error){sweepMailbox, s.sweepContents} {
+	for _, step := range []func(*store.Tx) (bool, error){s.sweepMailbox, s.sweepContents} {
 		for more := true; more; {
 			err := s.store.Write(ctx, func(tx *store.Tx) (err error) {
 				more, err = step(tx)
@@ -99,7 +99,7 @@ func (s *Service) sweepContents(tx *store.Tx) (more bool, err error) {
 }
 
 // sweepMailbox removes a part of a dead mailbox.
-func sweepMailbox(tx *store.Tx) (more bool, err error) {
+func (s *Service) sweepMailbox(tx *store.Tx) (more bool, err error) {
 	var id int64
 	err = tx.QueryRow("SELECT id FROM mailbox_mailboxes WHERE account_id IS NULL LIMIT 1").Scan(&id)
 	if errors.Is(err, store.ErrNotFound) {
@@ -135,6 +135,7 @@ func sweepMailbox(tx *store.Tx) (more bool, err error) {
 	if len(expunged) == sweepStep {
 		return true, nil
 	}
+	s.hub.forget(id) // even if this fails: nobody selects a dead mailbox
 	_, err = tx.Exec("DELETE FROM mailbox_mailboxes WHERE id = ?", id)
 	return true, err
 }

@@ -72,6 +72,14 @@ func (a *Account) Select(ctx context.Context, name string, o *imap.SelectOptions
 		row, err = v.row(sn)
 		return err
 	})
+	if err == nil && a.service.hub.mayHaveJoined(v.mailboxID, row.modSeq) {
+		// An expunge that did not know of this view is being committed. Behind it
+		// the view sees what it did.
+		err = a.service.store.Write(ctx, func(tx *store.Tx) error {
+			row, err = v.row(tx)
+			return err
+		})
+	}
 	if err != nil {
 		v.Close()
 		return nil, err

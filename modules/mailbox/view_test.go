@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/mox-like/mox-like/core/store"
 )
 
 func TestSelectData(t *testing.T) {
@@ -42,6 +45,65 @@ func TestViewKeepsItsNumbering(t *testing.T) {
 	same(t, "poll", []string{"2 EXPUNGE"}, poll(t, mine, true))
 	same(t, "all after it", []string{"1", "3", "4", "5"}, uidsOf(t, mine))
 	same(t, "nothing new", []string(nil), poll(t, mine, true))
+}
+
+// TestSelectDuringExpunge: a view that is opened while another one's expunge is
+// being committed can load, although what went before it was joined with that.
+func TestSelectDuringExpunge(t *testing.T) {
+	t.Parallel()
+	s, a, v := withNotes(t, 4)
+	mark(t, v, imap.SeqSetNum(1, 2), imap.StoreFlagsAdd, imap.FlagDeleted)
+	one := imap.UIDSetNum(1)
+	expunge(t, v, &one)
+	var late *View
+	var err error
+	done := make(chan struct{})
+	must(t, s.store.Write(t.Context(), func(tx *store.Tx) error {
+		if _, err := v.expunge(tx, []uidRange{{2, 2}}); err != nil {
+			return err
+		}
+		go func() {
+			defer close(done)
+			late, err = a.Select(t.Context(), "INBOX", nil)
+		}()
+		select {
+		case <-done:
+		case <-time.After(200 * time.Millisecond): // it waits for this commit
+		}
+		return nil
+	}))
+	<-done
+	must(t, err)
+	defer late.Close()
+	same(t, "messages", []string{"3", "4"}, uidsOf(t, late))
+	same(t, "ranges", []int64{1}, read(t, s, "SELECT count(*) FROM mailbox_expunged"))
+}
+
+// TestSelectBesideExpunges is the same for as often as it happens.
+func TestSelectBesideExpunges(t *testing.T) {
+	t.Parallel()
+	const n = 60
+	_, a, v := withNotes(t, n)
+	mark(t, v, all, imap.StoreFlagsAdd, imap.FlagDeleted)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		defer cancel()
+		for uid := range imap.UID(n) {
+			set := imap.UIDSetNum(uid + 1)
+			if err := v.Expunge(t.Context(), &set); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for ctx.Err() == nil {
+		late := selectMailboxOf(t, a, "INBOX")
+		uidsOf(t, late)
+		late.Close()
+	}
+	must(t, <-done)
 }
 
 func TestPollOrder(t *testing.T) {
