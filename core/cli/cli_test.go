@@ -110,7 +110,7 @@ func TestProgram(t *testing.T) {
 	const inCache = "/var/cache/go/40/400ea3f59634f9a7504b467b0f5b7eeb62c11d4d187c0df28479439c1edbfe47-d/mox-like"
 	tests := []struct{ executable, called, want string }{
 		{"/tmp/go-build3466033562/b001/exe/mox-like", "/tmp/go-build3466033562/b001/exe/mox-like", "go run ./cmd/mox-like"},
-		{"/root/.cache/go-build/40/400e-d/mox-like", "/root/.cache/go-build/40/400e-d/mox-like", "go run ./cmd/mox-like"},
+		{"/home/user/.cache/go-build/40/400e-d/mox-like", "/home/user/.cache/go-build/40/400e-d/mox-like", "go run ./cmd/mox-like"},
 		{inCache, inCache, "go run ./cmd/mox-like"},
 		{"/usr/local/bin/mox-like", "mox-like", "mox-like"},
 		{"/home/me/go-builder/mox-like", "./mox-like", "./mox-like"},
