@@ -4,8 +4,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
 )
@@ -88,10 +86,10 @@ type settings struct {
 func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagnostics) {
 	s := &settings{file: file, baseDir: filepath.Dir(file.Name)}
 	ds := config.Decode(file.Root, &s.topLevel)
-	withDefaults(&s.Server)
-	withDefaults(&s.Log)
-	withDefaults(&s.Trace)
-	withDefaults(&s.Store)
+	config.WithDefaults(&s.Server)
+	config.WithDefaults(&s.Log)
+	config.WithDefaults(&s.Trace)
+	config.WithDefaults(&s.Store)
 	if s.Server.Hostname != "" {
 		if _, err := mail.ParseDomain(s.Server.Hostname); err != nil {
 			r := file.Root.Blocks("server")[0].Place("hostname")
@@ -109,12 +107,4 @@ func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagno
 		ds.Append(s.domains.add(block))
 	}
 	return s, ds
-}
-
-// withDefaults fills in a block that the file does not have.
-func withDefaults[T any](block **T) {
-	if *block == nil {
-		*block = new(T)
-		config.Decode(&config.Block{Body: new(hclsyntax.Body)}, *block)
-	}
 }

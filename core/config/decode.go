@@ -11,6 +11,15 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
+// WithDefaults makes the struct of a block that the file does not have, with the
+// defaults of its tags, where *block is nil.
+func WithDefaults[T any](block **T) {
+	if *block == nil {
+		*block = new(T)
+		Decode(&Block{Body: new(hclsyntax.Body)}, *block)
+	}
+}
+
 // Decode fills structs from a block. Each of into is a pointer to a tagged
 // struct and takes its own settings; a setting of the block that none of them
 // has is an error. All mistakes are collected. Where there are none, fields

@@ -18,8 +18,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
@@ -95,13 +93,5 @@ func (*Listener) Module() core.Info {
 		ID:     "listener.imap",
 		Stages: mail.AtConnect | mail.AtAuth,
 		New:    func() core.Module { return new(Listener) },
-	}
-}
-
-// withDefaults fills in a block that the file does not have.
-func withDefaults[T any](block **T) {
-	if *block == nil {
-		*block = new(T)
-		config.Decode(&config.Block{Body: new(hclsyntax.Body)}, *block)
 	}
 }

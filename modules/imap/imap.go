@@ -15,6 +15,7 @@ import (
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
@@ -81,8 +82,8 @@ func (l *Listener) Provision(c *core.Context) error {
 		return err
 	}
 	l.conns = make(map[*conn]struct{})
-	withDefaults(&l.Limits)
-	withDefaults(&l.Timeouts)
+	config.WithDefaults(&l.Limits)
+	config.WithDefaults(&l.Timeouts)
 	return nil
 }
 

@@ -21,8 +21,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/hashicorp/hcl/v2/hclsyntax"
-
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
@@ -165,12 +163,4 @@ func (s *Settings) trusts(ip netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// withDefaults fills in a block that the file does not have.
-func withDefaults[T any](block **T) {
-	if *block == nil {
-		*block = new(T)
-		config.Decode(&config.Block{Body: new(hclsyntax.Body)}, *block)
-	}
 }

@@ -96,8 +96,8 @@ func (l *Listener) Provision(c *core.Context) error {
 
 // prepare derives what sessions use from what Provision was given.
 func (l *Listener) prepare() {
-	withDefaults(&l.Limits)
-	withDefaults(&l.Timeouts)
+	config.WithDefaults(&l.Limits)
+	config.WithDefaults(&l.Timeouts)
 	for stage := range mail.Stage(mail.NumStages) {
 		l.acts[stage] = l.chains.Acts(stage)
 	}
