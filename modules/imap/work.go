@@ -63,8 +63,14 @@ type watch struct {
 
 func (w *watch) run(ctx context.Context) {
 	progress, at := w.fence.out.progress(), w.began
-	for w.wait() {
-		_, err := w.fence.in.Peek(1)
+	for {
+		over, err := w.wait()
+		if over {
+			return
+		}
+		if err == nil {
+			_, err = w.fence.in.Peek(1)
+		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		case err != nil:
@@ -87,11 +93,15 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
-// wait sets the deadline of the next look; false when the command has ended.
-func (w *watch) wait() bool {
+// wait sets the deadline of the next look, unless the command has ended. A
+// connection that is gone may say so here already.
+func (w *watch) wait() (over bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.over && w.fence.net().SetReadDeadline(time.Now().Add(watchEvery)) == nil
+	if w.over {
+		return true, nil
+	}
+	return false, w.fence.net().SetReadDeadline(time.Now().Add(watchEvery))
 }
 
 // stop ends the watch, and leaves the reading to whom it belongs.

@@ -38,6 +38,9 @@ func TestWork(t *testing.T) {
 		{"client gone", untilEnd, func(client net.Conn, _ *conn) {
 			time.AfterFunc(3*time.Second, func() { _ = client.Close() })
 		}, 3 * time.Second, "imap: NO [UNAVAILABLE] Connection was closed before the end of the command"},
+		{"client gone before it is watched", untilEnd, func(client net.Conn, _ *conn) {
+			time.AfterFunc(watchEvery/2, func() { _ = client.Close() })
+		}, watchEvery, "imap: NO [UNAVAILABLE] Connection was closed before the end of the command"},
 		{"server stops", untilEnd, func(_ net.Conn, c *conn) {
 			time.AfterFunc(3*time.Second, c.cancel)
 		}, 3 * time.Second, "imap: NO [UNAVAILABLE] Server is shutting down, connect again later"},
