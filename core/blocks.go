@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/dns"
 )
 
 // BlockType is a block whose settings the core itself decodes.
@@ -24,6 +25,7 @@ func Blocks() []BlockType {
 		{"server", "What holds for the whole process. Every file has one.", reflect.TypeFor[ServerSettings]()},
 		{"log", "What the server says about itself, and where.", reflect.TypeFor[LogSettings]()},
 		{"trace", "What is kept of the decisions of handlers.", reflect.TypeFor[TraceSettings]()},
+		{"dns", "Whom the server asks for names and addresses.", reflect.TypeFor[dns.Settings]()},
 		{"store", "Where mail, accounts and counters are kept.", reflect.TypeFor[StoreSettings]()},
 		{"variable", "A value that is given from outside and used as var.NAME.", reflect.TypeFor[config.Variable]()},
 		{"domain", "A domain that lives here.", reflect.TypeFor[Domain]()},

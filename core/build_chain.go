@@ -39,6 +39,7 @@ type step struct {
 	chain.Step
 	info     Info
 	block    *config.Block
+	needs    []config.Need
 	parallel []*step
 }
 
@@ -282,7 +283,7 @@ func (b *chainBuilder) condition(s *step, when config.Expr) {
 	compiled, ds := config.CompileWhen(s.block, when, s.Stages)
 	b.ds.Append(ds)
 	if compiled != nil {
-		s.When = compiled.Eval
+		s.When, s.needs = compiled.Eval, compiled.Needs()
 	}
 }
 
@@ -311,6 +312,7 @@ func (b *chainBuilder) compile(steps []*step) *chain.Chain {
 func (b *chainBuilder) check(steps []*step, body *config.Block) {
 	seen := make(map[string]*step)
 	var target *step
+	b.checkNeeds(steps)
 	for _, s := range flat(steps) {
 		if first, ok := seen[s.Name]; ok {
 			b.ds.Errorf(s.block.DefRange, "chain/duplicate-name", "two handlers of this chain have the name %q", s.Name).
@@ -333,6 +335,39 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
 			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
 	}
+}
+
+// checkNeeds finds conditions that ask for what no handler in front of them has
+// found out at that time: those of the same parallel block run beside them.
+func (b *chainBuilder) checkNeeds(steps []*step) {
+	found := make(map[string]mail.Stages)
+	for _, top := range steps {
+		for _, s := range flat([]*step{top}) {
+			for _, need := range s.needs {
+				if known := found[need.Module]; known != 0 && !earlier(s.Stages, known) || b.incomplete {
+					continue
+				}
+				b.ds.Errorf(need.Range, "expr/not-yet-known", "%s is not yet known to %s", need.Name, s.Name).
+					WithDetail("It is found out by the handler %s: write one in front of this handler, at the same stage or an earlier one.", need.Module)
+			}
+		}
+		for _, s := range flat([]*step{top}) {
+			found[s.info.Name()] |= s.Stages
+		}
+	}
+}
+
+// earlier tells whether a handler that acts at stages acts before any of known.
+func earlier(stages, known mail.Stages) bool {
+	for s := range mail.Stage(mail.NumStages) {
+		switch {
+		case known.Has(s):
+			return false
+		case stages.Has(s):
+			return true
+		}
+	}
+	return false
 }
 
 // checkRuns finds a handler that the listener never has act.

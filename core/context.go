@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -42,6 +43,9 @@ func (c *Context) Store() *store.Store { return c.runtime.store }
 
 // Traces gives the log of decisions.
 func (c *Context) Traces() *trace.Log { return c.runtime.traces }
+
+// Resolver gives the DNS; a module takes it as an interface that it declares.
+func (c *Context) Resolver() *dns.Resolver { return c.runtime.resolver }
 
 // Now gives the time by the server's clock, which tests replace.
 func (c *Context) Now() func() time.Time { return c.runtime.now }
@@ -103,6 +107,18 @@ func Shared[T interface{ Close() error }](c *Context, name string, make func() (
 // caller declares. Services are made when the server starts and live as long as
 // it does; at Provision all of them are there, and none is started.
 func Service[T any](c *Context) (T, error) { return serviceOf[T](c.runtime) }
+
+// Services finds all service modules that implement T, in the order of their
+// IDs; see Service.
+func Services[T any](c *Context) []T {
+	var list []T
+	for _, m := range c.runtime.services {
+		if t, ok := m.(T); ok {
+			list = append(list, t)
+		}
+	}
+	return list
+}
 
 func serviceOf[T any](r *runtime) (T, error) {
 	for _, m := range r.services {

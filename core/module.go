@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"time"
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
@@ -101,4 +102,27 @@ type TLSSource interface {
 	// Certificate chooses by server name; nil without an error means that this
 	// source has none for it.
 	Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// Sweeper owns rows that are of no use after some time. The core calls one
+// instance of each module, hourly with jitter and in a write of its own, again
+// and again as long as limit rows were removed. Sweep is quick: it removes at
+// most limit rows whose time is over at now, which it finds by an index.
+type Sweeper interface {
+	Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error)
+}
+
+// Measurer has figures of its own for the metrics and for status. Measure is
+// called when somebody asks, on one instance of each module; it is quick and
+// safe for concurrent use.
+type Measurer interface {
+	Measure() []Figure
+}
+
+// Figure is one measured value.
+type Figure struct {
+	// Name is in snake_case, without the module's name, and ends in _total for
+	// what only grows. Help is a short sentence.
+	Name, Help string
+	Value      float64
 }

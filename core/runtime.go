@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -19,6 +20,7 @@ type runtime struct {
 	registry *Registry
 	store    *store.Store
 	traces   *trace.Log
+	resolver *dns.Resolver
 	log      *zap.Logger
 	now      func() time.Time
 	services []Module
@@ -39,7 +41,10 @@ type sharedValue struct {
 // newRuntime makes the services of the build on a store, which it takes over.
 // They are not started.
 func newRuntime(registry *Registry, st *store.Store, s *settings, log *zap.Logger, now func() time.Time) (*runtime, error) {
-	r := &runtime{registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue)}
+	r := &runtime{
+		registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue),
+		resolver: dns.New(*s.DNS, dns.Options{Now: now}),
+	}
 	traces, err := trace.New(st, trace.Options{
 		Keep: s.Trace.Keep, MaxSize: int64(s.Trace.MaxSize), Now: now, Logger: log.Named("trace"),
 	})
@@ -92,7 +97,7 @@ func (r *runtime) start(ctx context.Context) error {
 // close ends the services, the traces and the store.
 func (r *runtime) close() error {
 	err := cleanupAll(r.started)
-	return errors.Join(err, r.traces.Close(), r.store.Close())
+	return errors.Join(err, r.resolver.Close(), r.traces.Close(), r.store.Close())
 }
 
 // acquire gives the shared value of that name and counts the reference; the

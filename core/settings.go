@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -64,6 +65,7 @@ type topLevel struct {
 	Server   *ServerSettings `config:"server,block,required"`
 	Log      *LogSettings    `config:"log,block"`
 	Trace    *TraceSettings  `config:"trace,block"`
+	DNS      *dns.Settings   `config:"dns,block"`
 	Store    *StoreSettings  `config:"store,block"`
 	TLS      []*config.Block `config:"tls,body"`
 	Chain    []*config.Block `config:"chain,body"`
@@ -89,6 +91,7 @@ func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagno
 	config.WithDefaults(&s.Server)
 	config.WithDefaults(&s.Log)
 	config.WithDefaults(&s.Trace)
+	config.WithDefaults(&s.DNS)
 	config.WithDefaults(&s.Store)
 	if s.Server.Hostname != "" {
 		if _, err := mail.ParseDomain(s.Server.Hostname); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ import (
 type input struct {
 	// since is the first stage at which it is known.
 	since mail.Stage
+	// after is the module whose handler finds it out, "" if none has to.
+	after string
 	// One of these gives the value.
 	text   func(*mail.Transaction) string
 	number func(*mail.Transaction) int64
@@ -36,6 +39,17 @@ var inputs = map[string]input{
 	"from_domain": {since: mail.StageMail, text: func(tx *mail.Transaction) string { return tx.Envelope.ReversePath.Domain }},
 	"size":        {since: mail.StageMail, number: size},
 	"rcpt":        {since: mail.StageRcpt, text: recipient},
+	"score":       {since: mail.StageConnect, number: func(tx *mail.Transaction) int64 { return int64(math.Floor(tx.Score())) }},
+	"spf":         {since: mail.StageMail, after: "spf", text: result("spf")},
+}
+
+// result gives an input with what a method of authentication found, "" while
+// nothing has.
+func result(method string) func(*mail.Transaction) string {
+	return func(tx *mail.Transaction) string {
+		r, _ := tx.AuthResult(method)
+		return r.Result
+	}
 }
 
 // synonyms are words for the inputs that people try, with what stands after tx.
@@ -152,10 +166,25 @@ func (in input) value(tx *mail.Transaction) cty.Value {
 // client gives until a handler has proved it; tx.from (the reverse-path),
 // tx.from_domain and tx.size (declared, at data the real one) from mail; tx.rcpt
 // from rcpt, at data the first recipient; tx.header["Name"] (the first field of
-// that name, "" if there is none) at data.
+// that name, "" if there is none) at data. tx.score is the sum of the points so
+// far, rounded down. tx.spf is known behind a handler of the module spf.
 type When struct {
 	holds condition
+	needs []Need
 }
+
+// Need is a name in a condition that is known only behind a certain handler.
+type Need struct {
+	// Name is the name, such as tx.spf, and Range its place.
+	Name  string
+	Range hcl.Range
+	// Module is the name of the handler's module.
+	Module string
+}
+
+// Needs gives the names that are known only behind certain handlers, in the order
+// of the expression. The caller, who knows the chain, checks them.
+func (w *When) Needs() []Need { return w.needs }
 
 // Eval tells whether the condition holds. An error means that a value was not
 // fit for what the expression does with it.
@@ -183,7 +212,7 @@ func CompileWhen(b *Block, e Expr, stages mail.Stages) (*When, Diagnostics) {
 	if c.ds.HasErrors() {
 		return nil, c.ds
 	}
-	return &When{holds: c.truth(expr)}, c.ds
+	return &When{holds: c.truth(expr), needs: c.needs}, c.ds
 }
 
 // checkName holds a name of the expression against those that there are.
@@ -206,8 +235,9 @@ type compiler struct {
 	stages mail.Stages
 	// used are the inputs of the expression by the name of the variable that
 	// stands for them.
-	used map[string]input
-	ds   Diagnostics
+	used  map[string]input
+	needs []Need
+	ds    Diagnostics
 }
 
 // unknown gives a scope in which the inputs have types but no values.
@@ -283,6 +313,9 @@ func (c *compiler) use(at hcl.Range, name string, in input, rest hcl.Traversal) 
 	if _, again := c.used[name]; !again {
 		c.used[name] = in
 		c.checkStages(at, name, in)
+		if in.after != "" {
+			c.needs = append(c.needs, Need{Name: name, Range: at, Module: in.after})
+		}
 	}
 	steps := append(hcl.Traversal{hcl.TraverseRoot{Name: name, SrcRange: at}}, rest...)
 	return &hclsyntax.ScopeTraversalExpr{Traversal: steps, SrcRange: at}

@@ -45,6 +45,12 @@ type Credentials struct {
 	Password Secret
 	// Proof is set, instead of Password, by mechanisms that do not (SCRAM).
 	Proof Proof
+	// Code is the second factor that the client gave behind its password, for users
+	// who asked for that way; the handler that checks the password sets it.
+	Code Secret
+	// AppPassword names the app password by which the client was let in, "" for the
+	// account's own; the handler that checks the password sets it.
+	AppPassword string
 }
 
 // Proof is a client's proof that it knows a password (RFC 5802 section 3).

@@ -36,6 +36,8 @@ type Transaction struct {
 	quarantine string
 	discard    bool
 	edits      []edit
+	results    []AuthResult
+	marks      []mark
 	shared     *shared
 }
 
@@ -106,7 +108,7 @@ func (tx *Transaction) RemoveHeaderFields(name string) {
 // fields, the last one on top, then the header section without the removed
 // fields, then the body. The second result is the length of its header section
 // with the empty line.
-func (tx *Transaction) Rendered() (*Rendering, error) { return render(tx.Message, tx.edits) }
+func (tx *Transaction) Rendered() (*Rendering, error) { return render(tx.Message, tx.finalEdits()) }
 
 // Once computes a finding about this transaction at the first call and gives
 // the same value and error to every later one with that key, in forks too. Keys
@@ -131,6 +133,7 @@ func (tx *Transaction) Once(key any, compute func() (any, error)) (any, error) {
 func (tx *Transaction) Fork() *Transaction {
 	fork := *tx
 	fork.edits, fork.Entries = nil, nil
+	fork.results, fork.marks = slices.Clone(tx.results), slices.Clone(tx.marks)
 	return &fork
 }
 
@@ -145,6 +148,12 @@ func (tx *Transaction) Merge(fork *Transaction) {
 	}
 	if fork.user != "" {
 		tx.user = fork.user
+	}
+	for _, r := range fork.results {
+		tx.SetAuthResult(r)
+	}
+	for _, m := range fork.marks {
+		tx.setMark(m)
 	}
 	tx.SetQuarantine(fork.quarantine)
 	tx.discard = tx.discard || fork.discard
