@@ -229,6 +229,7 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 	}
 	s.Monitor = common.Mode == "monitor"
 	s.OnError = chain.Policy(slices.Index(chain.PolicyNames[:], common.OnError))
+	s.Tally = b.tally(name, info.Name())
 	b.condition(s, common.When)
 	if info.Target {
 		b.targetPolicy(s, common)
@@ -289,7 +290,7 @@ func (b *chainBuilder) condition(s *step, when config.Expr) {
 
 // breaker gives the handler's circuit breaker, which outlives the configuration.
 func (b *chainBuilder) breaker(name string) *chain.Breaker {
-	value, err := b.gen.share("breaker "+b.listener+"/"+name, func() (closer, error) {
+	value, err := b.gen.share(breakerName(b.listener, name), func() (closer, error) {
 		return chain.NewBreaker(name, b.gen.runtime.log.Named("breaker")), nil
 	})
 	if err != nil {
@@ -297,6 +298,18 @@ func (b *chainBuilder) breaker(name string) *chain.Breaker {
 	}
 	breaker, _ := value.(*chain.Breaker)
 	return breaker
+}
+
+// tally gives the handler's counts, which outlive the configuration too.
+func (b *chainBuilder) tally(name, module string) *chain.Tally {
+	value, err := b.gen.share("tally "+b.listener+"/"+name+" "+module, func() (closer, error) {
+		return chain.NewTally(b.listener, name, module, b.gen.runtime.log.Named(b.listener)), nil
+	})
+	if err != nil {
+		return nil
+	}
+	tally, _ := value.(*chain.Tally)
+	return tally
 }
 
 // compile makes the chain.

@@ -118,6 +118,17 @@ func (r *runtime) acquire(name string, make func() (closer, error)) (closer, err
 	return s.value, nil
 }
 
+// sharedValues gives what is shared now, by name.
+func (r *runtime) sharedValues() map[string]closer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	values := make(map[string]closer, len(r.shared))
+	for name, s := range r.shared {
+		values[name] = s.value
+	}
+	return values
+}
+
 // release lets go of a shared value and closes it after the last reference.
 func (r *runtime) release(name string) error {
 	r.mu.Lock()

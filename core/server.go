@@ -79,11 +79,14 @@ type Server struct {
 	log     *logger  // guarded by mu, set once
 	runtime *runtime // guarded by mu, set once
 	current *running // guarded by mu, changed by who has the turn
+	// cleaning is guarded by mu, set once.
+	cleaning *cleaning
 }
 
 // running is a generation that serves.
 type running struct {
 	*generation
+	instances []*instance // the modules, which generation forgets when it is closed
 	listening []Listening
 	leases    []*lease
 	serve     sync.WaitGroup
@@ -128,6 +131,14 @@ func (s *Server) setInForce(run *running) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current = run
+}
+
+// modules are those of the configuration in force.
+func (s *Server) modules() []*instance {
+	if run := s.inForce(); run != nil {
+		return run.instances
+	}
+	return nil
 }
 
 // Validate says everything that is wrong with a configuration. It runs the whole
@@ -239,6 +250,9 @@ func (s *Server) start(ctx context.Context, settings *settings) error {
 	}
 	s.started = settings
 	s.setInForce(s.serve(gen))
+	s.mu.Lock()
+	s.cleaning = startCleaning(r, s.modules)
+	s.mu.Unlock()
 	s.log.Info("server started", zap.String("hostname", settings.Server.Hostname), zap.String("data_dir", r.store.Dir()))
 	return nil
 }
@@ -309,7 +323,7 @@ func listenAddresses(registry *Registry, block *config.Block) ([]string, error) 
 // serve gives the listeners of a generation their sockets.
 func (s *Server) serve(gen *generation) *running {
 	ctx, cancel := context.WithCancel(context.Background())
-	run := &running{generation: gen, cancel: cancel}
+	run := &running{generation: gen, instances: gen.modules, cancel: cancel}
 	for _, l := range gen.listeners {
 		listening := Listening{Name: l.name, Kind: l.block.Label(0)}
 		for _, address := range l.module.Sockets() {
@@ -389,6 +403,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	context.AfterFunc(limit, func() { close(s.cut) })
+	s.cleaning.close()
 	s.closeSockets(func(string) bool { return false })
 	err := s.retire(limit, run)
 	s.retired.Wait()

@@ -52,6 +52,9 @@ func NewBreaker(name string, log *zap.Logger) *Breaker {
 	})}
 }
 
+// Resting tells whether the handler is not asked for now.
+func (b *Breaker) Resting() bool { return b.circuit.State() == gobreaker.StateOpen }
+
 // isClientGone tells errors that say nothing about the backend.
 func isClientGone(err error) bool { return errors.Is(err, context.Canceled) }
 

@@ -76,6 +76,8 @@ type Step struct {
 	Target bool
 	// Breaker rests the handler while its backend keeps failing.
 	Breaker *Breaker
+	// Tally counts what it says; nil means nobody does.
+	Tally *Tally
 	// Parallel holds the handlers of a parallel block.
 	Parallel []*Step
 }
@@ -310,6 +312,7 @@ func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Ve
 	if (verdict.Action == mail.ActionDefer || verdict.Action == mail.ActionReject) && verdict.Reply.Code == 0 {
 		verdict.Reply = replyFor(tx.Stage, verdict.Action)
 	}
+	s.Tally.said(tx.Stage, verdict.Action, took, began)
 	if s.Monitor {
 		c.record(s, tx, verdict, NoteMonitor, took)
 		return mail.Verdict{}
@@ -350,7 +353,11 @@ func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err er
 	if s.Target && policy == PolicyContinue {
 		policy = PolicyDefer
 	}
-	c.log.Warn("handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
+	level := zap.DebugLevel
+	if !isClientGone(err) && s.Tally.failed(err, policy == PolicyContinue, took, c.now()) {
+		level = zap.WarnLevel
+	}
+	c.log.Log(level, "handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
 		zap.Stringer(logkey.Stage, tx.Stage), zap.String(logkey.OnError, PolicyNames[policy]), zap.Duration(logkey.Duration, took), zap.Error(err))
 	var verdict mail.Verdict
 	switch {

@@ -12,6 +12,8 @@ import (
 // sessions of the old configuration still count. It is safe for concurrent use.
 type Counter struct {
 	total    atomic.Int64
+	entered  atomic.Uint64
+	refused  atomic.Uint64
 	mu       sync.Mutex
 	networks map[netip.Prefix]int // guarded by mu
 }
@@ -28,9 +30,17 @@ func (*Counter) Close() error { return nil }
 func (c *Counter) Enter(limit int) bool {
 	if c.total.Add(1) > int64(limit) {
 		c.total.Add(-1)
+		c.refused.Add(1)
 		return false
 	}
+	c.entered.Add(1)
 	return true
+}
+
+// Numbers gives how many are connected now, and how many have entered and were
+// refused a place since the start.
+func (c *Counter) Numbers() (open int64, entered, refused uint64) {
+	return c.total.Load(), c.entered.Load(), c.refused.Load()
 }
 
 // Leave undoes Enter.
@@ -44,6 +54,7 @@ func (c *Counter) EnterNetwork(network netip.Prefix, limit int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.networks[network] >= limit {
+		c.refused.Add(1)
 		return false
 	}
 	c.networks[network]++

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -74,13 +75,20 @@ type Store struct {
 
 	failure        atomic.Pointer[error] // why nothing can be written any more
 	groups, writes atomic.Uint64
+	sizes          [numSizes]atomic.Uint64
 }
+
+// numSizes is how many sizes of groups are told apart.
+const numSizes = 10
 
 // Stats count what the store has done since it was opened.
 type Stats struct {
 	// Groups is the number of transactions, Writes that of the functions that
 	// they held.
 	Groups, Writes uint64
+	// Sizes are the groups of at most 1, 2, 4, 8, … functions, each counted by the
+	// first of these that holds.
+	Sizes [numSizes]uint64
 	// Dropped is the number of functions given to Behind that found no room.
 	Dropped uint64
 	// Waiting is the number of functions that wait for the writer now.
@@ -89,10 +97,24 @@ type Stats struct {
 
 // Stats gives the counters.
 func (s *Store) Stats() Stats {
-	return Stats{
+	stats := Stats{
 		Groups: s.groups.Load(), Writes: s.writes.Load(),
 		Dropped: s.queue.dropped.Load(), Waiting: s.queue.length(),
 	}
+	for i := range s.sizes {
+		stats.Sizes[i] = s.sizes[i].Load()
+	}
+	return stats
+}
+
+// countGroup counts a group of n functions.
+func (s *Store) countGroup(n int) {
+	s.groups.Add(1)
+	s.writes.Add(uint64(n)) //nolint:gosec // it is a length
+	if n == 0 {
+		return
+	}
+	s.sizes[min(bits.Len(uint(n-1)), numSizes-1)].Add(1) //nolint:gosec // a group is not empty
 }
 
 // Open opens the database in a data directory, which it creates for this user

@@ -216,8 +216,7 @@ func (w *writer) answer(err error, committing bool) {
 
 // reply lets those go on who wait for the group, and empties it.
 func (w *writer) reply() {
-	w.store.groups.Add(1)
-	w.store.writes.Add(uint64(len(w.group)))
+	w.store.countGroup(len(w.group))
 	lost := 0
 	var cause error // of the last that was lost
 	for _, m := range w.group {

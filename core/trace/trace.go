@@ -13,6 +13,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -96,11 +97,62 @@ type Log struct {
 
 	removing sync.WaitGroup
 	stop     context.CancelFunc // nil before Start
+
+	mu      sync.Mutex
+	removed removal        // guarded by mu
+	counts  map[Count]Sums // guarded by mu
+}
+
+// Count is what records are counted by.
+type Count struct {
+	Kind     Kind
+	Listener string
+	// Action is how it ended.
+	Action string
+}
+
+// Sums are the numbers of the records of one Count since the start.
+type Sums struct {
+	Records uint64
+	// Size is the sum of the messages' sizes, in bytes.
+	Size uint64
+}
+
+// Counts gives the numbers since the start.
+func (l *Log) Counts() map[Count]Sums {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.counts)
+}
+
+// count counts a record.
+func (l *Log) count(r *Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := Count{Kind: r.Kind, Listener: r.Listener, Action: r.Outcome.Action}
+	sums := l.counts[key]
+	sums.Records++
+	sums.Size += uint64(max(0, r.Size)) //nolint:gosec // it is not negative
+	l.counts[key] = sums
+}
+
+// removal tells what the last round of the removal did.
+type removal struct {
+	at          time.Time
+	last, total int64
+}
+
+// Removed tells when old records were last removed, how many went then, and how
+// many since Start.
+func (l *Log) Removed() (at time.Time, last, total int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.removed.at, l.removed.last, l.removed.total
 }
 
 // New prepares the log's table in a store.
 func New(s *store.Store, o Options) (*Log, error) {
-	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1)}
+	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums)}
 	if l.keep <= 0 {
 		l.keep = defaultKeep
 	}
@@ -144,6 +196,7 @@ func (l *Log) Close() error {
 // What is too long is cut.
 func (l *Log) Add(r *Record) {
 	r = r.clipped()
+	l.count(r)
 	l.hub.publish(r)
 	data := encode(r)
 	l.store.Behind(func(tx *store.Tx) error { return l.write(tx, r, data, false) })
@@ -153,7 +206,10 @@ func (l *Log) Add(r *Record) {
 // who follow see it then. Records that Add writes do not drive it out.
 func (l *Log) AddTx(tx *store.Tx, r *Record) error {
 	r = r.clipped()
-	tx.AfterCommit(func() { l.hub.publish(r) })
+	tx.AfterCommit(func() {
+		l.count(r)
+		l.hub.publish(r)
+	})
 	return l.write(tx, r, encode(r), true)
 }
 
@@ -245,17 +301,22 @@ const (
 // servers at the same minute, and when many were added.
 func (l *Log) remove(ctx context.Context) {
 	for {
+		var removed int64
 		for _, from := range []*lane{&l.young, &l.old} {
 			for more := true; more; {
-				var err error
-				if more, err = l.removeOld(ctx, from); err != nil && ctx.Err() == nil {
+				n, again, err := l.removeOld(ctx, from)
+				if err != nil && ctx.Err() == nil {
 					l.log.Error("remove old traces", zap.Error(err))
 				}
+				removed, more = removed+int64(n), again
 				if more && !pause(ctx, betweenBatch, nil) {
 					return
 				}
 			}
 		}
+		l.mu.Lock()
+		l.removed = removal{at: l.now(), last: removed, total: l.removed.total + removed}
+		l.mu.Unlock()
 		if !pause(ctx, removeEvery/2+rand.N(removeEvery), l.check) { //nolint:gosec // it only spreads the load
 			return
 		}
@@ -273,13 +334,13 @@ func pause(ctx context.Context, wait time.Duration, woken <-chan struct{}) bool 
 	return true
 }
 
-// removeOld removes one batch of the oldest records of a lane and tells whether
-// there are more. It looks at the front only: a record stays as long as an older
+// removeOld removes one batch of the oldest records of a lane, and tells how many
+// they were and whether there are more. It looks at the front only: a record stays as long as an older
 // one that was added before it stays.
-func (l *Log) removeOld(ctx context.Context, from *lane) (more bool, err error) {
+func (l *Log) removeOld(ctx context.Context, from *lane) (removed int, more bool, err error) {
 	b, err := l.findOld(ctx, from)
 	if err != nil || b.n == 0 {
-		return false, err
+		return 0, false, err
 	}
 	err = l.store.Write(ctx, func(tx *store.Tx) error {
 		for _, seq := range b.moved {
@@ -292,7 +353,10 @@ func (l *Log) removeOld(ctx context.Context, from *lane) (more bool, err error) 
 		_, err := tx.Exec("DELETE FROM trace WHERE seq >= ? AND seq <= ?", from.from, b.last)
 		return err
 	})
-	return b.more && err == nil, err
+	if err != nil {
+		return 0, false, err
+	}
+	return b.n - len(b.moved), b.more, nil
 }
 
 // batch are the first records of a lane, which must leave it.

@@ -1,0 +1,53 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/mox-like/mox-like/core/chain"
+)
+
+// HandlerHealth tells how a handler of a listener does its work.
+type HandlerHealth struct {
+	// Listener, Handler and Module are the names in the file.
+	Listener, Handler, Module string
+	// Resting says that its circuit breaker keeps it from being asked.
+	Resting bool
+	chain.Health
+	chain.Counts
+}
+
+// Health tells how the handlers of all chains do, by listener and name.
+func (s *Server) Health() []HandlerHealth {
+	r := s.host()
+	if r == nil {
+		return nil
+	}
+	return r.health()
+}
+
+func (r *runtime) health() []HandlerHealth {
+	var list []HandlerHealth
+	breakers := make(map[string]*chain.Breaker)
+	for name, value := range r.sharedValues() {
+		switch v := value.(type) {
+		case *chain.Tally:
+			list = append(list, HandlerHealth{Listener: v.Listener, Handler: v.Handler, Module: v.Module, Health: v.Health(), Counts: v.Counts()})
+		case *chain.Breaker:
+			breakers[name] = v
+		}
+	}
+	for i := range list {
+		h := &list[i]
+		if b := breakers[breakerName(h.Listener, h.Handler)]; b != nil {
+			h.Resting = b.Resting()
+		}
+	}
+	slices.SortFunc(list, func(a, b HandlerHealth) int {
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Handler, b.Handler), cmp.Compare(a.Module, b.Module))
+	})
+	return list
+}
+
+// breakerName is the name under which a handler's circuit breaker is shared.
+func breakerName(listener, handler string) string { return "breaker " + listener + "/" + handler }
