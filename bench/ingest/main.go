@@ -44,6 +44,7 @@ type options struct {
 	connections []string
 	binary      string
 	postfixLog  bool
+	attackers   int
 }
 
 // load is one way of sending mail.
@@ -71,7 +72,8 @@ func parse(args []string, output io.Writer) (*options, error) {
 	f.StringVar(&o.dir, "dir", os.TempDir(), "directory on the disk to be measured; all is removed in the end")
 	f.IntVar(&o.rounds, "rounds", 3, "how often each measurement is repeated")
 	f.DurationVar(&o.duration, "duration", 3*time.Second, "about how long a measurement lasts")
-	servers := f.String("servers", "postfix,mox-like,smtp-sink", "servers to compare")
+	servers := f.String("servers", "postfix,mox-like,smtp-sink", "servers to compare; attacked is mox-like while passwords are guessed")
+	f.IntVar(&o.attackers, "attackers", 200, "how many guess passwords at once, each on a connection of its own")
 	sizes := f.String("sizes", "4096,102400", "sizes of messages in bytes")
 	sessions := f.String("sessions", "1,10,50", "numbers of sessions at once")
 	connections := f.String("connections", "new,reuse", "new: a connection for each message; reuse: many messages on each")
@@ -84,7 +86,7 @@ func parse(args []string, output io.Writer) (*options, error) {
 		return nil, fmt.Errorf("arguments %q: there are only flags, and rounds and duration are more than 0", args)
 	}
 	var err error
-	if o.servers, err = words(*servers, "postfix", "mox-like", "smtp-sink"); err != nil {
+	if o.servers, err = words(*servers, "postfix", "mox-like", "attacked", "smtp-sink"); err != nil {
 		return nil, err
 	}
 	if o.connections, err = words(*connections, "new", "reuse"); err != nil {
@@ -144,7 +146,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postfix delivers as another user
 		return fmt.Errorf("open directory to Postfix: %w", err)
 	}
-	if slices.Contains(o.servers, "mox-like") && o.binary == "" {
+	ours := slices.Contains(o.servers, "mox-like") || slices.Contains(o.servers, "attacked")
+	if ours && o.binary == "" {
 		if o.binary, err = build(ctx, dir); err != nil {
 			return err
 		}

@@ -97,7 +97,13 @@ func start(ctx context.Context, o *options, name, dir string) (instance, error) 
 	case "postfix":
 		return startPostfix(ctx, dir, o.postfixLog)
 	case "mox-like":
-		return startMoxLike(ctx, o.binary, dir)
+		server, err := startMoxLike(ctx, o.binary, dir)
+		if err != nil {
+			return nil, err // and no server that is nil
+		}
+		return server, nil
+	case "attacked":
+		return startAttacked(ctx, o.binary, dir, o.attackers)
 	default:
 		return startSink(ctx, dir)
 	}

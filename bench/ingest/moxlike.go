@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +18,9 @@ import (
 // delivers, and an IMAP listener by which what has arrived is counted.
 type moxLike struct {
 	*process
-	imap string
-	data string
+	imap       string
+	submission string
+	data       string
 }
 
 const password = "correct horse battery staple"
@@ -49,6 +51,20 @@ listener "smtp" "mx" {
   }
 }
 
+listener "smtp" "submission" {
+  address = "{submission}"
+  tls     = "implicit"
+  auth    = "required"
+
+  limits {
+    connections_per_network = 1000
+  }
+  chain {
+    password {}
+    deliver {}
+  }
+}
+
 listener "imap" "imap" {
   address = "{imap}"
 
@@ -70,17 +86,17 @@ func build(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-func startMoxLike(ctx context.Context, binary, dir string) (instance, error) {
-	smtp, err := freeAddress()
-	if err != nil {
-		return nil, err
+func startMoxLike(ctx context.Context, binary, dir string) (*moxLike, error) {
+	var free [3]string
+	for i := range free {
+		var err error
+		if free[i], err = freeAddress(); err != nil {
+			return nil, err
+		}
 	}
-	imap, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+	smtp, imap, submission := free[0], free[1], free[2]
 	config := filepath.Join(dir, "mox-like.hcl")
-	settings := strings.NewReplacer("{dir}", dir, "{hostname}", hostname, "{smtp}", smtp, "{imap}", imap)
+	settings := strings.NewReplacer("{dir}", dir, "{hostname}", hostname, "{smtp}", smtp, "{imap}", imap, "{submission}", submission)
 	if err := os.WriteFile(config, []byte(settings.Replace(moxLikeConfig)), 0o600); err != nil {
 		return nil, err
 	}
@@ -93,7 +109,7 @@ func startMoxLike(ctx context.Context, binary, dir string) (instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run mox-like: %w", err)
 	}
-	return &moxLike{process: p, imap: imap, data: filepath.Join(dir, "data")}, nil
+	return &moxLike{process: p, imap: imap, submission: submission, data: filepath.Join(dir, "data")}, nil
 }
 
 // settle has nothing to wait for: what is accepted is stored.
@@ -101,21 +117,11 @@ func (*moxLike) settle(context.Context) error { return nil }
 
 // stored asks by IMAP how many messages the inbox has.
 func (m *moxLike) stored(ctx context.Context, n int) error {
-	certificate, err := os.ReadFile(filepath.Join(m.data, "tls", "self_signed.crt"))
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(certificate)
-	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: hostname}}
-	conn, err := dialer.DialContext(ctx, "tcp", m.imap)
+	conn, err := m.dial(ctx, m.imap)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
 	dialog, lines := new(strings.Builder), bufio.NewScanner(conn)
 	for _, command := range []string{fmt.Sprintf("a LOGIN %s %q", recipient, password), "b STATUS INBOX (MESSAGES)", "c LOGOUT"} {
 		if _, err := fmt.Fprint(conn, command, "\r\n"); err != nil {
@@ -130,4 +136,21 @@ func (m *moxLike) stored(ctx context.Context, n int) error {
 		return fmt.Errorf("want %d, the server says\n%s", n, dialog)
 	}
 	return nil
+}
+
+// dial connects to one of the server's addresses by TLS, and checks its
+// certificate.
+func (m *moxLike) dial(ctx context.Context, address string) (net.Conn, error) {
+	certificate, err := os.ReadFile(filepath.Join(m.data, "tls", "self_signed.crt"))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certificate)
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: hostname}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(patience))
 }
