@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
-	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
 )
@@ -19,7 +18,8 @@ type builder struct {
 	gen    *generation
 	ds     config.Diagnostics
 	chains map[string]*config.Block // named chains
-	used   map[string]bool
+	used   map[string]bool          // of these
+	tuning map[*config.Block]bool   // settings of domains that some handler has
 	taken  []takenAddress
 	// handlers are the names of the handlers that the chains have, also of those
 	// that could not be made. Of these broken has the names.
@@ -40,6 +40,7 @@ func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) 
 		gen:      &generation{runtime: r, settings: s},
 		chains:   make(map[string]*config.Block),
 		used:     make(map[string]bool),
+		tuning:   make(map[*config.Block]bool),
 		handlers: make(map[string]bool),
 		broken:   make(map[string]bool),
 	}
@@ -288,7 +289,7 @@ func (b *builder) listeners() {
 func (b *builder) listener(info Info, name string, block *config.Block) {
 	c := b.context(name, name)
 	m := b.decode(info, block, &listenerSettings{registry: b.gen.runtime.registry})
-	cb := &chainBuilder{builder: b, listener: name, feeds: info.Stages}
+	cb := &chainBuilder{builder: b, listener: name, feeds: info.Stages, log: b.gen.runtime.log.Named(name)}
 	if m != nil && !takesLogins(m) {
 		cb.feeds &^= mail.AtAuth
 	}
@@ -306,13 +307,9 @@ func (b *builder) listener(info Info, name string, block *config.Block) {
 	} else {
 		cb.checkLogin(steps, block)
 	}
-	domains := make(map[string]*chain.Chain)
-	for _, domain := range b.gen.settings.domains.list {
-		if own := cb.domainChain(domain, steps); own != nil {
-			domains[domain.Name] = own
-		}
-	}
-	c.chains = chain.NewSet(cb.compile(steps), domains)
+	chains := cb.domainChains(steps)
+	b.gen.chains = append(b.gen.chains, chains)
+	c.chains = chains.set
 	l, ok := m.(Listener)
 	if ok && b.addresses(l, name, block) && b.provision(info, m, block, c) {
 		b.gen.listeners = append(b.gen.listeners, &listener{name: name, module: l, block: block})
@@ -334,7 +331,11 @@ func (b *builder) checkPostmaster() {
 	for _, domain := range s.domains.list {
 		names = append(names, domain.Name)
 	}
-	if address.IsNull() || slices.Contains(names, address.Domain) || len(names) < len(s.Domain) {
+	declared := len(names)
+	if s.domains.template != nil {
+		declared++
+	}
+	if address.IsNull() || slices.Contains(names, address.Domain) || declared < len(s.Domain) {
 		return
 	}
 	d := b.ds.Errorf(s.file.Root.Blocks("server")[0].Place("postmaster"), "server/bad-postmaster", "the postmaster %s lives in no domain of this file", address)
@@ -353,7 +354,7 @@ func (b *builder) checkDomains(listeners map[string]*config.Block) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if b.receives != nil && len(b.gen.settings.Domain) == 0 {
+	if domains := b.gen.settings.domains; b.receives != nil && (len(b.gen.settings.Domain) == 0 || len(domains.list) == 0 && domains.template != nil) {
 		b.ds.Warnf(b.receives.DefRange, "domain/none", "every recipient is refused here, since the file has no domain").
 			WithDetail("Write domain \"example.org\" {} for each domain whose mail comes here.")
 	}
@@ -402,10 +403,12 @@ func list(names []string) string {
 }
 
 // position says where a block stands, for traces: relative to the main file.
-func (b *builder) position(block *config.Block) string {
-	name := block.DefRange.Filename
+func (b *builder) position(block *config.Block) string { return b.positionOf(block.DefRange) }
+
+func (b *builder) positionOf(place hcl.Range) string {
+	name := place.Filename
 	if relative, err := filepath.Rel(b.gen.settings.baseDir, name); err == nil {
 		name = relative
 	}
-	return fmt.Sprintf("%s:%d", name, block.DefRange.Start.Line)
+	return fmt.Sprintf("%s:%d", name, place.Start.Line)
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/hcl/v2"
+	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
@@ -16,10 +16,15 @@ import (
 type chainBuilder struct {
 	*builder
 	listener string
+	log      *zap.Logger // of its chains
 	// feeds are the stages that the listener runs.
 	feeds mail.Stages
 	// domain is set while a domain's own chain is made.
 	domain *Domain
+	// layers are the settings that lie over the handlers, the weakest first; applied
+	// is how many of them those that are inherited have already.
+	layers  []layer
+	applied int
 	// inherited are the listener's steps, for a domain's chain.
 	inherited []*step
 	// needsLogin says that clients can log in at the listener, so that a handler
@@ -37,10 +42,14 @@ var chainWords = []string{"use", "inherit", "parallel"}
 // settings can make another instance of it.
 type step struct {
 	chain.Step
-	info     Info
-	block    *config.Block
-	needs    []config.Need
-	parallel []*step
+	info Info
+	// block is what it was made of, plain the handler's own without settings that lie
+	// over it.
+	block, plain *config.Block
+	needs        []config.Need
+	parallel     []*step
+	// off says that the handler is disabled.
+	off bool
 }
 
 // handlerSettings are the attributes that every handler has; the module does not
@@ -55,6 +64,8 @@ type handlerSettings struct {
 	OnError string `config:"on_error" default:"continue" values:"continue,defer,reject"`
 	// Timeout bounds each call.
 	Timeout *time.Duration `config:"timeout" min:"1ms" max:"30m"`
+	// Enabled false leaves the handler out, as if it were not written.
+	Enabled bool `config:"enabled" default:"true"`
 	// Mode monitor runs the handler and records its verdict without acting on it.
 	Mode string `config:"mode" default:"enforce" values:"enforce,monitor"`
 }
@@ -171,10 +182,6 @@ func (b *chainBuilder) parallel(block *config.Block) *step {
 			b.ds.Errorf(nested.DefRange, "chain/parallel", "%s is a target and cannot stand in parallel", nested.Type).
 				WithDetail("Targets stand at the end of the chain.")
 		}
-		if len(s.parallel) > 0 && h.Stages != s.parallel[0].Stages {
-			b.ds.Errorf(nested.DefRange, "chain/parallel", "handlers in parallel act at the same stage, but %s acts at %s", h.Name, list(h.Stages.Names())).
-				WithRelated(s.parallel[0].block.DefRange, "this one acts at %s", list(s.parallel[0].Stages.Names()))
-		}
 		s.parallel = append(s.parallel, h)
 		s.Parallel = append(s.Parallel, &h.Step)
 	}
@@ -191,10 +198,13 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 		name = block.Label(0)
 	}
 	b.handlers[name] = true
-	s := b.makeHandler(name, block)
+	merged, position := b.lay(name, block)
+	s := b.makeHandler(name, merged)
 	if s == nil {
 		b.broken[name] = true
+		return nil
 	}
+	s.plain, s.Position = block, position
 	return s
 }
 
@@ -218,7 +228,7 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 		return nil
 	}
 	s := &step{info: info, block: block}
-	s.Name, s.Position, s.Handler, s.Target = name, b.position(block), h, info.Target
+	s.Name, s.Handler, s.Target = name, h, info.Target
 	s.Stages = b.stages(info, block, m, stages.Stage)
 	if v, ok := m.(StageValidator); ok {
 		b.ds.Append(v.ValidateStages(s.Stages).Diagnostics(block, info.ID))
@@ -231,16 +241,26 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 	s.OnError = chain.Policy(slices.Index(chain.PolicyNames[:], common.OnError))
 	s.Tally = b.tally(name, info.Name())
 	b.condition(s, common.When)
+	if s.off = !common.Enabled; s.off {
+		b.gen.modules[len(b.gen.modules)-1].off = true
+	}
 	if info.Target {
 		b.targetPolicy(s, common)
 		return s
 	}
-	s.Breaker = b.breaker(name)
+	if !s.off {
+		s.Breaker = b.breaker(name)
+	}
 	return s
 }
 
 // targetPolicy refuses what would lose mail.
 func (b *chainBuilder) targetPolicy(s *step, common *handlerSettings) {
+	if s.off {
+		a, _ := s.block.Attribute("enabled")
+		b.ds.Errorf(a.SrcRange, "chain/target-disabled", "%s delivers and cannot be switched off", s.Name).
+			WithDetail("Without it no recipient is accepted. Remove it from the chain if another target stands there.")
+	}
 	if s.Monitor {
 		r, _ := s.block.Attribute("mode")
 		b.ds.Errorf(r.SrcRange, "chain/target-monitor", "%s delivers and cannot be monitored only", s.Name)
@@ -315,120 +335,36 @@ func (b *chainBuilder) tally(name, module string) *chain.Tally {
 // compile makes the chain.
 func (b *chainBuilder) compile(steps []*step) *chain.Chain {
 	list := make([]*chain.Step, 0, len(steps))
-	for _, s := range steps {
+	for _, s := range active(steps) {
 		list = append(list, &s.Step)
 	}
-	return chain.New(list, chain.Options{Logger: b.gen.runtime.log.Named(b.listener), Now: b.gen.runtime.now})
+	return chain.New(list, chain.Options{Logger: b.log, Now: b.gen.runtime.now})
 }
 
-// check holds a whole chain against the rules that concern several handlers.
-func (b *chainBuilder) check(steps []*step, body *config.Block) {
-	seen := make(map[string]*step)
-	var target *step
-	b.checkNeeds(steps)
-	for _, s := range flat(steps) {
-		if first, ok := seen[s.Name]; ok {
-			b.ds.Errorf(s.block.DefRange, "chain/duplicate-name", "two handlers of this chain have the name %q", s.Name).
-				WithDetail("Give one of them a name of its own: %s \"NAME\" { … }.", s.block.Type).
-				WithRelated(first.block.DefRange, "the first one stands here")
-		}
-		seen[s.Name] = s
+// active gives the steps without the handlers that are disabled.
+func active(steps []*step) []*step {
+	if !slices.ContainsFunc(steps, func(s *step) bool { return s.off || s.parallel != nil }) {
+		return steps
+	}
+	out := make([]*step, 0, len(steps))
+	for _, s := range steps {
 		switch {
-		case s.Target:
-			target = s
-		case target != nil:
-			b.ds.Errorf(s.block.DefRange, "chain/after-target", "%s stands behind the target %s and would never be asked", s.Name, target.Name).
-				WithDetail("Move it in front of %s.", target.Name).
-				WithRelated(target.block.DefRange, "the target stands here")
-		}
-		b.checkRuns(s)
-	}
-	b.checkLogin(steps, body)
-	if b.feeds.Has(mail.StageRcpt) && target == nil && !b.incomplete {
-		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
-			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
-	}
-}
-
-// checkNeeds finds conditions that ask for what no handler in front of them has
-// found out at that time: those of the same parallel block run beside them.
-func (b *chainBuilder) checkNeeds(steps []*step) {
-	found := make(map[string]mail.Stages)
-	for _, top := range steps {
-		for _, s := range flat([]*step{top}) {
-			for _, need := range s.needs {
-				if known := found[need.Module]; known != 0 && !earlier(s.Stages, known) || b.incomplete {
-					continue
-				}
-				b.ds.Errorf(need.Range, "expr/not-yet-known", "%s is not yet known to %s", need.Name, s.Name).
-					WithDetail("It is found out by the handler %s: write one in front of this handler, at the same stage or an earlier one.", need.Module)
+		case s.parallel != nil:
+			if s = s.withParallel(active(s.parallel)); len(s.parallel) > 0 {
+				out = append(out, s)
 			}
-		}
-		for _, s := range flat([]*step{top}) {
-			found[s.info.Name()] |= s.Stages
-		}
-	}
-}
-
-// earlier tells whether a handler that acts at stages acts before any of known.
-func earlier(stages, known mail.Stages) bool {
-	for s := range mail.Stage(mail.NumStages) {
-		switch {
-		case known.Has(s):
-			return false
-		case stages.Has(s):
-			return true
+		case !s.off:
+			out = append(out, s)
 		}
 	}
-	return false
-}
-
-// checkRuns finds a handler that the listener never has act.
-func (b *chainBuilder) checkRuns(s *step) {
-	way := "Remove it, or move it into the chain of another listener."
-	h, ok := s.Handler.(LoginHandler)
-	needsLogin := ok && h.NeedsLogin()
-	if needsLogin || s.Stages.Has(mail.StageAuth) {
-		way = "Let clients log in there, or remove it."
-	}
-	switch {
-	case s.Stages&b.feeds == 0:
-		b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which listener %q never has", s.Name, list(s.Stages.Names()), b.listener).
-			WithDetail("%s", way)
-	case needsLogin && !b.feeds.Has(mail.StageAuth):
-		b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s is for clients that have logged in, and nobody can at listener %q", s.Name, b.listener).
-			WithDetail("%s", way)
-	}
-}
-
-// checkLogin finds a listener at which clients may log in and nobody can. block
-// is the chain, or the listener that has none.
-func (b *chainBuilder) checkLogin(steps []*step, block *config.Block) {
-	vouches := func(s *step) bool { return s.info.Authenticates && s.Stages.Has(mail.StageAuth) }
-	if !b.needsLogin || b.incomplete || slices.ContainsFunc(flat(steps), vouches) {
-		return
-	}
-	who := "nobody"
-	if b.domain != nil {
-		who = "nobody of domain " + b.domain.Name
-	}
-	way := "Write password {} into the chain."
-	if block.Type != "chain" {
-		way = "Write into it:\nchain {\n  password {}\n}"
-	}
-	b.ds.Warnf(block.DefRange, "chain/no-login", "%s can log in at listener %q", who, b.listener).WithDetail("%s", way)
-}
-
-// endOf is the place of the closing brace, where a target is missing.
-func endOf(body *config.Block) hcl.Range {
-	r := body.Body.EndRange
-	r.Start.Column--
-	r.Start.Byte--
-	return r
+	return out
 }
 
 // flat gives the handlers, those of parallel blocks among them.
 func flat(steps []*step) []*step {
+	if !slices.ContainsFunc(steps, func(s *step) bool { return s.parallel != nil }) {
+		return steps
+	}
 	var list []*step
 	for _, s := range steps {
 		if s.parallel != nil {

@@ -83,7 +83,7 @@ func (c *cleaning) round(ctx context.Context) {
 	for _, i := range slices.Concat(c.runtime.started, c.modules()) {
 		id := i.module.Module().ID
 		s, ok := i.module.(Sweeper)
-		if !ok || asked[id] {
+		if !ok || asked[id] || i.off {
 			continue
 		}
 		asked[id] = true

@@ -275,10 +275,10 @@ domain "a.test" {
 			`13:12 error[domain/unknown-handler]: no chain that holds for a.test has a handler "onee" | Did you mean "one"?`,
 		}},
 		"settings of nothing": {before + "  settings \"greylist\" {}\n}", []string{
-			`13:12 error[domain/unknown-handler]: no chain that holds for a.test has a handler "greylist" | settings names a handler of a listener's chain, by its label if it has one.`,
+			`13:12 error[domain/unknown-handler]: no chain that holds for a.test has a handler "greylist" | settings names a handler of a chain, by its label if it has one.`,
 		}},
 		"settings of a chain that is not used": {before + "  chain \"in\" {\n    sink {}\n  }\n  settings \"one\" {}\n}", []string{
-			`16:12 error[domain/unknown-handler]: no chain that holds for a.test has a handler "one" | settings names a handler of a listener's chain, by its label if it has one.`,
+			`16:12 error[domain/unknown-handler]: no chain that holds for a.test has a handler "one" | settings names a handler of a chain, by its label if it has one.`,
 		}},
 		"settings without a label": {before + "  settings {}\n}", []string{
 			`13:3 error[config/missing-label]: settings needs a label | Write settings "HANDLER" { … }.`,
@@ -322,7 +322,7 @@ domain "a.test" {}
 		"password":        {door("true", "key {}"), nil},
 		"members":         {door("true", "key {}\nmembers {}"), nil},
 		"nobody logs in":  {door("false", ""), nil},
-		"broken password": {door("true", "key { x = 1 }"), []string{`9:7 error[config/unknown-attribute]: key has no attribute "x" | Its attributes are "when", "on_error", "timeout" and "mode".`}},
+		"broken password": {door("true", "key { x = 1 }"), []string{`9:7 error[config/unknown-attribute]: key has no attribute "x" | Its attributes are "when", "on_error", "timeout", "enabled" and "mode".`}},
 		"no password": {door("true", "bouncer {}"), []string{
 			`8:3 warning[chain/no-login]: nobody can log in at listener "in" | Write password {} into the chain.`,
 		}},

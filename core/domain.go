@@ -8,11 +8,13 @@ import (
 
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 // Domain is a domain that lives here.
 type Domain struct {
-	// Name is the domain, as it stands after the @ of its addresses.
+	// Name is the domain, as it stands after the @ of its addresses. "*" holds what
+	// is set for all domains that live here, where they do not set it themselves.
 	Name string `config:"name,label"`
 	// Aliases sends mail for a local-part to others: local-parts of this domain,
 	// or whole addresses of domains that live here.
@@ -23,8 +25,8 @@ type Domain struct {
 	// Chain are chains of the domain's own, each for the listener that its label
 	// names.
 	Chain []*config.Block `config:"chain,block"`
-	// Settings tune handlers of the listeners' chains for this domain: the label
-	// is the handler's name, the attributes are the handler's own.
+	// Settings tune handlers for this domain, those of its own chains too: the label
+	// is the handler's name, the attributes are the handler's.
 	Settings []*config.Block `config:"settings,block"`
 
 	block *config.Block
@@ -37,6 +39,7 @@ func (d *Domain) Block() *config.Block { return d.block }
 type Domains struct {
 	list       []*Domain
 	byName     map[string]*Domain
+	template   *Domain // what holds for all of them; nil if the file says nothing
 	hostname   string
 	postmaster string
 }
@@ -68,6 +71,10 @@ func (d *Domains) add(block *config.Block) config.Diagnostics {
 	if domain.Name == "" {
 		return ds
 	}
+	if domain.Name == tuning.Template {
+		ds.Append(d.addTemplate(domain))
+		return ds
+	}
 	name, err := mail.ParseDomain(domain.Name)
 	if err != nil || name[0] == '[' {
 		ds.Errorf(block.LabelRange(0), "domain/bad-name", "%q is not a domain name", domain.Name).
@@ -83,6 +90,27 @@ func (d *Domains) add(block *config.Block) config.Diagnostics {
 	ds.Append(domain.checkAliases())
 	d.byName[name] = domain
 	d.list = append(d.list, domain)
+	return ds
+}
+
+// addTemplate takes the block that holds for all domains.
+func (d *Domains) addTemplate(domain *Domain) (ds config.Diagnostics) {
+	if d.template != nil {
+		ds.Errorf(domain.block.LabelRange(0), "domain/duplicate", "the domain \"*\" stands here twice").
+			WithRelated(d.template.block.DefRange, "the first one stands here")
+		return ds
+	}
+	for _, name := range []string{"aliases", "catch_all"} {
+		if a, ok := domain.block.Attribute(name); ok {
+			ds.Errorf(a.NameRange, "domain/template", "%s is for one domain, not for all", name).
+				WithDetail("Move it into the block of the domain that it is meant for.")
+		}
+	}
+	for _, c := range domain.Chain {
+		ds.Errorf(c.DefRange, "domain/template", "the domain \"*\" has settings and no chain").
+			WithDetail("The chain of the listener holds for all domains that have none of their own.")
+	}
+	d.template = domain
 	return ds
 }
 

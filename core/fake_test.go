@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -17,7 +18,8 @@ import (
 // journal is what the modules of a test did, in order.
 type journal struct {
 	mu    sync.Mutex
-	lines []string // guarded by mu
+	lines []string      // guarded by mu
+	added chan struct{} // guarded by mu, closed at the next line
 
 	held chan struct{} // a start that hangs waits until it is closed
 }
@@ -26,6 +28,33 @@ func (j *journal) add(format string, args ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lines = append(j.lines, fmt.Sprintf(format, args...))
+	if j.added != nil {
+		close(j.added)
+		j.added = nil
+	}
+}
+
+// await takes a line out, once it is there.
+func (j *journal) await(t testing.TB, line string) {
+	t.Helper()
+	for {
+		j.mu.Lock()
+		if i := slices.Index(j.lines, line); i >= 0 {
+			j.lines = slices.Delete(j.lines, i, i+1)
+			j.mu.Unlock()
+			return
+		}
+		if j.added == nil {
+			j.added = make(chan struct{})
+		}
+		added := j.added
+		j.mu.Unlock()
+		select {
+		case <-added:
+		case <-t.Context().Done():
+			t.Fatalf("never happened: %s", line)
+		}
+	}
 }
 
 func (j *journal) take() []string {

@@ -22,8 +22,10 @@ type generation struct {
 	// in reverse.
 	modules   []*instance
 	listeners []*listener
+	chains    []*listenerChains // of each listener
 	sources   []TLSSource
 	shared    []string // names of shared values that it holds
+	tuned     *tuned   // settings of the database, from start on
 }
 
 // instance is one module of the file, or a service.
@@ -31,6 +33,8 @@ type instance struct {
 	module Module
 	name   string
 	block  *config.Block // nil for services
+	// off says that its handler is disabled, so that it is not started.
+	off bool
 }
 
 // listener is a listener block with its module.
@@ -40,22 +44,35 @@ type listener struct {
 	block  *config.Block
 }
 
-// start migrates and starts the modules. After an error those that were started
-// are to be cleaned up by close, as are the others.
+// start migrates and starts the modules, and then makes what the database sets for
+// domains. After an error those that were started are to be cleaned up by close, as
+// are the others.
 func (g *generation) start(ctx context.Context) error {
-	return startAll(ctx, g.runtime, g.modules)
+	if err := startAll(ctx, g.runtime, g.modules); err != nil {
+		return err
+	}
+	g.tuned = newTuned(g, false)
+	return g.tuned.load(ctx, g.runtime.tuning)
 }
 
 func startAll(ctx context.Context, r *runtime, modules []*instance) error {
+	migrated := make(map[string]bool)
 	for _, i := range modules {
-		if m, ok := i.module.(Migrator); ok {
-			if err := r.store.Migrate(ctx, m.Migrations()); err != nil {
-				return fmt.Errorf("migrate tables of %s: %w", i.describe(), err)
-			}
+		m, ok := i.module.(Migrator)
+		if !ok || migrated[i.module.Module().ID] {
+			continue
+		}
+		migrated[i.module.Module().ID] = true
+		if err := r.store.Migrate(ctx, m.Migrations()); err != nil {
+			return fmt.Errorf("migrate tables of %s: %w", i.describe(), err)
 		}
 	}
+	return startModules(modules)
+}
+
+func startModules(modules []*instance) error {
 	for _, i := range modules {
-		if s, ok := i.module.(Starter); ok {
+		if s, ok := i.module.(Starter); ok && !i.off {
 			if err := i.guard("start", s.Start); err != nil {
 				return err
 			}
@@ -66,7 +83,7 @@ func startAll(ctx context.Context, r *runtime, modules []*instance) error {
 
 // close cleans everything up in reverse order and lets go of what is shared.
 func (g *generation) close() error {
-	err := cleanupAll(g.modules)
+	err := errors.Join(g.tuned.close(), cleanupAll(g.modules))
 	for _, name := range g.shared {
 		err = errors.Join(err, g.runtime.release(name))
 	}

@@ -44,7 +44,7 @@ func mayImport(pkg, imported string) bool {
 	case "core":
 		return of == "core" && (pkg != "core/mail" || imported == "core/mail")
 	case "modules":
-		return of == "core" && imported != "core/cli" && imported != "core/control" ||
+		return of == "core" && imported != "core/cli" ||
 			services[imported] || family(pkg) == family(imported) || pkg == "modules/standard"
 	default:
 		return true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/connections"
+	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -69,6 +70,14 @@ var (
 	storeWaiting = gauge("store_waiting", "Writes that wait now.")
 	storeBatch   = prometheus.NewDesc("mox_like_store_batch_size", "How many writes a transaction held.", nil, nil)
 
+	dnsLookups  = counter("dns_lookups_total", "Names that were looked up.")
+	dnsHits     = counter("dns_cache_hits_total", "Look-ups that the cache has answered.")
+	dnsQueries  = counter("dns_queries_total", "Questions that were sent to servers.")
+	dnsFailures = counter("dns_failures_total", "Questions that no server answered.")
+	dnsSeconds  = counter("dns_seconds_total", "What the answers took together.")
+	dnsOutage   = gauge("dns_outage", "1 while no name server answers.")
+	dnsEntries  = gauge("dns_cache_entries", "Answers in the cache.")
+
 	rowsRemoved = counter("rows_removed_total", "Old rows that were removed.", "module")
 )
 
@@ -103,14 +112,25 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		rowsRemoved.send(ch, float64(d.Total), d.Module)
 	}
 	c.store(ch, r)
+	c.resolver(ch, r.resolver.Stats())
 	c.modules(ch, r)
+}
+
+func (c *collector) resolver(ch chan<- prometheus.Metric, s dns.Stats) {
+	dnsLookups.send(ch, float64(s.Lookups))
+	dnsHits.send(ch, float64(s.Hits))
+	dnsQueries.send(ch, float64(s.Queries))
+	dnsFailures.send(ch, float64(s.Failures))
+	dnsSeconds.send(ch, s.Duration.Seconds())
+	dnsOutage.send(ch, oneIf(!s.Outage.Since.IsZero()))
+	dnsEntries.send(ch, float64(s.Entries))
 }
 
 func (h *HandlerHealth) collect(ch chan<- prometheus.Metric) {
 	for stage := range h.Verdicts {
 		for action, n := range h.Verdicts[stage] {
 			if n > 0 {
-				verdicts.send(ch, float64(n), h.Listener, h.Handler, mail.Stage(stage).String(), mail.Action(action).String()) //nolint:gosec // both are small
+				verdicts.send(ch, float64(n), h.Listener, h.Handler, mail.Stage(stage).String(), mail.Action(action).String())
 			}
 		}
 	}
@@ -172,7 +192,7 @@ func (r *runtime) figures(modules []*instance) map[string][]Figure {
 	for _, i := range slices.Concat(r.started, modules) {
 		info := i.module.Module()
 		m, ok := i.module.(Measurer)
-		if !ok || asked[info.ID] {
+		if !ok || asked[info.ID] || i.off {
 			continue
 		}
 		asked[info.ID] = true

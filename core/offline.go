@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -17,6 +18,8 @@ type Host interface {
 	Traces() *trace.Log
 	// Domains gives the domains of the configuration.
 	Domains() *Domains
+	// Tuning gives the settings of domains in the database.
+	Tuning() *Tuning
 
 	host() *runtime
 }
@@ -29,6 +32,7 @@ func ServiceOf[T any](h Host) (T, error) { return serviceOf[T](h.host()) }
 type Offline struct {
 	runtime  *runtime
 	settings *settings
+	tuning   dryTuning
 }
 
 // OpenOffline opens the data directory of a configuration. Only what the core
@@ -53,7 +57,8 @@ func OpenOffline(ctx context.Context, o Options) (*Offline, config.Diagnostics, 
 	if err != nil {
 		return nil, ds, sources, err
 	}
-	return &Offline{runtime: r, settings: s}, ds, sources, nil
+	dry := dryTuning{turn: make(turn, 1), options: o, runtime: r, settings: s}
+	return &Offline{runtime: r, settings: s, tuning: dry}, ds, sources, nil
 }
 
 // DataDir finds the data directory that a configuration names, without opening
@@ -106,7 +111,7 @@ func (o *Offline) Domains() *Domains { return o.settings.domains }
 func (o *Offline) host() *runtime { return o.runtime }
 
 // Close ends the services and unlocks the directory.
-func (o *Offline) Close() error { return o.runtime.close() }
+func (o *Offline) Close() error { return errors.Join(o.tuning.close(), o.runtime.close()) }
 
 // Traces gives the log of decisions of a started server.
 func (s *Server) Traces() *trace.Log { return s.host().traces }

@@ -90,6 +90,7 @@ func (s *Server) replace(ctx context.Context, old *running, settings *settings) 
 		s.closeSockets(func(key string) bool { return before[key] })
 		return err
 	}
+	s.runtime.resolver.Configure(*settings.DNS)
 	s.setInForce(s.serve(gen))
 	old.closeLeases()
 	s.retired.Go(func() {

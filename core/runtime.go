@@ -12,6 +12,7 @@ import (
 	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/core/trace"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 // runtime is what outlives a configuration: the store, the traces, the services,
@@ -25,6 +26,7 @@ type runtime struct {
 	now      func() time.Time
 	services []Module
 	started  []*instance
+	tuning   *tuning.Table // set by start
 
 	mu     sync.Mutex
 	shared map[string]*sharedValue // guarded by mu
@@ -43,7 +45,7 @@ type sharedValue struct {
 func newRuntime(registry *Registry, st *store.Store, s *settings, log *zap.Logger, now func() time.Time) (*runtime, error) {
 	r := &runtime{
 		registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue),
-		resolver: dns.New(*s.DNS, dns.Options{Now: now}),
+		resolver: dns.New(*s.DNS, dns.Options{Now: now, Logger: log.Named("dns")}),
 	}
 	traces, err := trace.New(st, trace.Options{
 		Keep: s.Trace.Keep, MaxSize: int64(s.Trace.MaxSize), Now: now, Logger: log.Named("trace"),
@@ -87,6 +89,10 @@ func openRuntime(ctx context.Context, registry *Registry, s *settings, log *zap.
 }
 
 func (r *runtime) start(ctx context.Context) error {
+	var err error
+	if r.tuning, err = tuning.Open(ctx, r.store, r.now); err != nil {
+		return err
+	}
 	if err := startAll(ctx, r, r.started); err != nil {
 		return err
 	}

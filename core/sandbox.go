@@ -19,6 +19,7 @@ type Sandbox struct {
 	runtime  *runtime
 	settings *settings
 	gen      *generation
+	tuning   dryTuning
 }
 
 // SandboxOptions say what the modules find around them.
@@ -64,7 +65,10 @@ func NewSandbox(ctx context.Context, o SandboxOptions) (*Sandbox, error) {
 	if err := r.start(ctx); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
-	return &Sandbox{runtime: r, settings: s, gen: &generation{runtime: r, settings: s}}, nil
+	return &Sandbox{
+		runtime: r, settings: s, gen: &generation{runtime: r, settings: s},
+		tuning: dryTuning{turn: make(turn, 1), options: options, runtime: r, settings: s},
+	}, nil
 }
 
 // Load makes and starts the module of that ID from the one block in source. The
@@ -119,4 +123,6 @@ func (s *Sandbox) host() *runtime { return s.runtime }
 func (s *Sandbox) Store() *store.Store { return s.runtime.store }
 
 // Close cleans the modules up and ends the services.
-func (s *Sandbox) Close() error { return errors.Join(s.gen.close(), s.runtime.close()) }
+func (s *Sandbox) Close() error {
+	return errors.Join(s.tuning.close(), s.gen.close(), s.runtime.close())
+}

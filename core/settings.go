@@ -100,6 +100,9 @@ func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagno
 				WithDetail("Write the name that the DNS has for this machine, such as \"mx1.example.org\".")
 		}
 	}
+	for _, block := range file.Root.Blocks("dns") {
+		ds.Append(s.DNS.Problems().Diagnostics(block, "dns/trust"))
+	}
 	if dataDir != "" {
 		s.Server.DataDir = dataDir
 	} else if !filepath.IsAbs(s.Server.DataDir) {

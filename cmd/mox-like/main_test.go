@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mox-like/mox-like/core/store"
@@ -55,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"notify":   notifySocket,
 			"notified": notified,
 			"newer":    newer,
+			"code":     code,
 			"lock":     lock,
 			"unlock":   unlock,
 			"mode":     mode,
@@ -81,6 +85,21 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s exits with %d, want %d", args[1], got, want)
 	}
+}
+
+// code FROM TO reads the secret that user totp enrol has printed, and writes the
+// code of this moment.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: code FROM TO")
+	}
+	found := regexp.MustCompile(`(?m)^Secret  (\w+)$`).FindStringSubmatch(ts.ReadFile(args[0]))
+	if found == nil {
+		ts.Fatalf("%s has no secret", args[0])
+	}
+	text, err := totp.GenerateCode(found[1], time.Now())
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text+"\n"), 0o600))
 }
 
 // newer DIR makes the database in a data directory look as if a later build had

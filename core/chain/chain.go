@@ -96,6 +96,7 @@ type Chain struct {
 	stages [mail.NumStages][]*Step
 	log    *zap.Logger
 	now    func() time.Time
+	lease  lease
 }
 
 // New compiles steps, which are not changed afterwards.
@@ -139,6 +140,7 @@ func (s *Step) at(stage mail.Stage) bool {
 func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 	tx.Stage = stage
 	outcome := mail.Outcome{Stage: stage}
+	before := tx.Judgement()
 	for _, s := range c.stages[stage] {
 		if outcome.Action != mail.ActionContinue && (!s.Target || outcome.Action != mail.ActionAccept) {
 			break
@@ -154,6 +156,9 @@ func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction)
 	}
 	c.finish(&outcome, tx)
 	c.observe(ctx, tx, outcome)
+	if stage == mail.StageRcpt && outcome.Refused() {
+		tx.SetJudgement(before)
+	}
 	return outcome
 }
 

@@ -53,7 +53,7 @@ func (p *process) serve(ctx context.Context) error {
 	p.since = time.Now()
 	warnUnused(p.options.Sockets, p.server.Listening(), p.server.Logger())
 	ops := control.NewLocal(p.server, p.dir, p)
-	socket, err := control.Serve(ctx, p.dir, ops, p.server.Logger().Named("control"))
+	socket, err := p.offer(ctx, ops)
 	if err != nil {
 		return errors.Join(err, p.server.Stop(ctx))
 	}
@@ -62,6 +62,17 @@ func (p *process) serve(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlTimeout)
 	defer cancel()
 	return errors.Join(err, socket.Close(limit), p.stop(context.WithoutCancel(ctx), signals))
+}
+
+// offer gives the operations to those who ask from outside: at the control socket,
+// and at the listeners of the API.
+func (p *process) offer(ctx context.Context, ops control.Operations) (*control.Server, error) {
+	service, err := core.ServiceOf[*control.Service](p.server)
+	if err != nil {
+		return nil, err
+	}
+	service.Offer(ops, p.server.Metrics())
+	return control.Serve(ctx, p.dir, ops, p.server.Logger().Named("control"))
 }
 
 // live waits until the server shall stop, and does what signals ask for.

@@ -67,13 +67,15 @@ func suggest(cmd *cobra.Command, word string) *cobra.Command {
 		if slices.Contains(c.SuggestFor, word) {
 			return c
 		}
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	for _, c := range cmd.Commands() {
 		for _, below := range c.Commands() {
 			if below.Name() == word || slices.Contains(below.SuggestFor, word) {
 				return below
 			}
-		}
-		if !c.Hidden {
-			names = append(names, c.Name())
 		}
 	}
 	near := config.Suggest(word, names)

@@ -35,7 +35,7 @@ func newUserCommand(s Streams) *cobra.Command {
 	var o UserOptions
 	cmd := &cobra.Command{
 		Use:   "user",
-		Short: "Add, change, remove and list accounts",
+		Short: "Work on accounts, their passwords and second factors",
 		Long: `Work on the accounts of this server, whether it runs or not. An account is named
 by an address, such as alice@example.org, and gets the mail to it.
 
@@ -47,7 +47,8 @@ by an address, such as alice@example.org, and gets the mail to it.
 		RunE:       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.Config.add(cmd)
-	cmd.AddCommand(newUserAddCommand(&o, s), newUserPasswdCommand(&o, s), newUserRemoveCommand(&o, s), newUserListCommand(&o, s))
+	cmd.AddCommand(newUserAddCommand(&o, s), newUserPasswdCommand(&o, s), newUserRemoveCommand(&o, s), newUserListCommand(&o, s),
+		newUserTOTPCommand(&o, s), newAppPasswordCommand(&o, s), newUserLocksCommand(&o, s), newUserUnlockCommand(&o, s))
 	return cmd
 }
 

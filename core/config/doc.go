@@ -57,6 +57,6 @@
 // # Limits
 //
 // A configuration file has at most 4 MiB, a file that file reads 1 MiB. Brackets
-// nest 200 deep at most. The package does not write configurations, and it knows
-// no module: which blocks there are is said by the structs.
+// nest 200 deep at most. The package writes no files: File.Edited gives texts. It
+// knows no module: which blocks there are is said by the structs.
 package config

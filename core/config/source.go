@@ -110,6 +110,8 @@ type File struct {
 	// Partial says that some file could not be read or parsed, so that Root
 	// lacks what stands there, and mistakes found in it may be false.
 	Partial bool
+
+	raw map[string][]byte // the texts as they were read
 }
 
 // Load reads a file with its includes and variables. The File is never nil.
@@ -160,6 +162,7 @@ func newLoader(filename string, o Options) *loader {
 		file: &File{
 			Name:    filename,
 			Sources: make(map[string][]byte),
+			raw:     make(map[string][]byte),
 			Root: &Block{
 				Body:     &hclsyntax.Body{Attributes: make(hclsyntax.Attributes), SrcRange: start, EndRange: start},
 				DefRange: start, TypeRange: start, env: env,
@@ -199,7 +202,7 @@ func (l *loader) add(filename string, src []byte) {
 		l.seen[key] = hcl.Range{Filename: filename}
 		l.stack = append(l.stack, inclusion{key: key})
 	}
-	l.file.Sources[filename] = bytes.Clone(src)
+	l.file.Sources[filename], l.file.raw[filename] = bytes.Clone(src), bytes.Clone(src)
 	if ds := checkNesting(filename, src); ds != nil {
 		l.ds.Append(ds)
 		l.breakOff(filename)

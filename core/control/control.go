@@ -1,11 +1,12 @@
-// Package control lets commands act on a data directory alike whether a server
-// runs on it or not. Operations are what can be done; Local does it in this
-// process, Client asks the process that has the directory, by HTTP on the Unix
-// socket control.sock in it.
+// Package control lets commands and other programs act on a data directory alike
+// whether a server runs on it or not. Operations are what can be done; Local does
+// it in this process, Client asks the process that has the directory, by HTTP on
+// the Unix socket control.sock in it. NewHandler gives the same API to listeners
+// (modules/admin); docs/api.md and docs/openapi.json describe it.
 //
 // Whoever may open the socket may do everything: it has mode 0600 in a directory
-// of mode 0700. Errors mean the same on both ways. The paths of the API are for
-// the two ends of one build and may change with it.
+// of mode 0700. Errors mean the same on both ways. Every change is written into
+// the audit trail of service.control, with who made it.
 package control
 
 import (
@@ -13,56 +14,45 @@ import (
 	"errors"
 	"time"
 
-	"github.com/mox-like/mox-like/core/config"
-	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
-	"github.com/mox-like/mox-like/core/trace"
 )
 
 // The errors of operations, to be compared with errors.Is. store.ErrFull and
 // store.ErrClosed are among them.
 var (
-	// ErrNotFound is returned when there is no such account or record.
+	// ErrNotFound is returned when there is no such account, record or entry.
 	ErrNotFound = store.ErrNotFound
-	// ErrExists is returned when an account of that address exists.
+	// ErrExists is returned when it is there already, such as an account.
 	ErrExists = store.ErrExists
 	// ErrInvalid is returned when an argument makes no sense, such as an address
 	// that is none.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrNotRunning is returned by what only a running server can do.
 	ErrNotRunning = errors.New("no server runs on this data directory")
+	// ErrRefused is returned when a configuration has errors and is not swapped in.
+	ErrRefused = errors.New("the configuration has errors: nothing has changed")
+	// ErrMissing is returned when this build lacks the module that does it.
+	ErrMissing = errors.New("this build lacks a module")
 )
 
-// Users are the operations on accounts. Addresses need not be in normal form.
-type Users interface {
-	// AddUser makes an account; ErrExists if there is one.
-	AddUser(ctx context.Context, address string, password mail.Secret) error
-	// SetPassword replaces an account's password; ErrNotFound if there is none.
-	SetPassword(ctx context.Context, address string, password mail.Secret) error
-	// RemoveUser deletes an account and its mail; ErrNotFound if there is none.
-	RemoveUser(ctx context.Context, address string) error
-	// Users lists the accounts in the order of their addresses.
-	Users(ctx context.Context) ([]mail.Account, error)
-}
+// Invalid marks an error as ErrInvalid and keeps its text: for modules whose
+// operations are called with an argument that makes no sense.
+func Invalid(err error) error { return &kindError{kind: ErrInvalid, err: err} }
 
-// Traces are the operations on the log of decisions.
-type Traces interface {
-	// Trace finds the record of a message or a login by its id, or all those of a
-	// session, the oldest first; ErrNotFound if there are none.
-	Trace(ctx context.Context, id string) ([]*trace.Record, error)
-	// FindTraces gives the newest n records that match, of the newest
-	// trace.MaxScan, the oldest of them first. n is at most MaxTraces.
-	FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error)
-	// LastTraces gives the newest n records, the oldest of them first.
-	LastTraces(ctx context.Context, n int) ([]*trace.Record, error)
-	// FollowTraces calls show for each record as it is added, until ctx ends (and
-	// then returns nil) or show gives an error. It misses records when show is too
-	// slow. ErrNotRunning if no server adds any.
-	FollowTraces(ctx context.Context, show func(*trace.Record) error) error
+// Operations are all that commands can do.
+type Operations interface {
+	Users
+	AppPasswords
+	SecondFactors
+	Blocks
+	Locks
+	Greylisting
+	Domains
+	DomainSettings
+	Traces
+	Audit
+	Process
 }
-
-// MaxTraces bounds how many records are asked for at once.
-const MaxTraces = 10_000
 
 // Process are the operations on the server itself.
 type Process interface {
@@ -73,32 +63,12 @@ type Process interface {
 	Status(ctx context.Context) (*Status, error)
 }
 
-// Operations are all that commands can do.
-type Operations interface {
-	Users
-	Traces
-	Process
-	// Domains lists the domains of the configuration in force, in the order of the
-	// file.
-	Domains(ctx context.Context) ([]Domain, error)
-}
-
 // Domain is a domain that lives here, and who gets its mail beside the accounts.
 type Domain struct {
 	Name string `json:"name"`
 	// Aliases and CatchAll are as the configuration has them.
 	Aliases  map[string][]string `json:"aliases,omitempty"`
 	CatchAll string              `json:"catch_all,omitempty"`
-}
-
-// ErrRefused is returned when a configuration has errors and is not swapped in.
-var ErrRefused = errors.New("the configuration has errors: nothing has changed")
-
-// Report is what was found in a configuration.
-type Report struct {
-	Diagnostics config.Diagnostics `json:"diagnostics,omitempty"`
-	// Sources are the texts that the diagnostics point into, without secrets.
-	Sources map[string][]byte `json:"sources,omitempty"`
 }
 
 // Status tells what runs on a data directory.

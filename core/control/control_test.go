@@ -52,6 +52,8 @@ func (a *accounts) Add(ctx context.Context, address string, password mail.Secret
 	switch password {
 	case "":
 		return errors.New("the password is too short")
+	case "panic":
+		panic("the service fell over")
 	case "full":
 		return fmt.Errorf("add account: %w", store.ErrFull)
 	}
@@ -104,8 +106,15 @@ func (p *process) Status(context.Context) (*control.Status, error) { return &p.s
 // host makes a data directory with the services.
 func host(t *testing.T) *core.Sandbox {
 	t.Helper()
+	return hostWith(t, new(accounts), new(security), new(control.Service))
+}
+
+func hostWith(t *testing.T, modules ...core.Module) *core.Sandbox {
+	t.Helper()
 	registry := new(core.Registry)
-	registry.Register(new(accounts))
+	for _, m := range modules {
+		registry.Register(m)
+	}
 	s, err := core.NewSandbox(t.Context(), core.SandboxOptions{
 		Source: `
 			server { hostname = "mx.example.test" }

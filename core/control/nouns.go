@@ -1,6 +1,7 @@
 package control
 
 import (
+	"encoding/json"
 	"net/netip"
 	"time"
 
@@ -121,4 +122,34 @@ type SecondFactor struct {
 	LastUsed   time.Time `json:"last_used,omitzero"`
 	// RecoveryCodes is how many are left.
 	RecoveryCodes int `json:"recovery_codes"`
+}
+
+// AuditEntry is one change that was made by a command or by the API.
+type AuditEntry struct {
+	ID   int64     `json:"id"`
+	Time time.Time `json:"time"`
+	// Actor is who did it: user NAME (uid N) of this machine, token "NAME", or
+	// certificate NAME.
+	Actor string `json:"actor"`
+	// Via is the way: command or api. Address is the client's, "" on this machine.
+	Via     string `json:"via"`
+	Address string `json:"address,omitempty"`
+	// Operation is the API's name of what was done, such as add-user, and Object
+	// what it was done to.
+	Operation string `json:"operation"`
+	Object    string `json:"object"`
+	// Before and After are what was there, as JSON, without secrets; nil where there
+	// was nothing or it cannot be told.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+	// Unfinished says that the process ended, or could not write, in the middle:
+	// whether it was done is not known.
+	Unfinished bool `json:"unfinished,omitempty"`
+}
+
+// ChangeFilter chooses entries of the audit trail; empty fields choose all.
+type ChangeFilter struct {
+	Actor     string
+	Operation string
+	Object    string
 }

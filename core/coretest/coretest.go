@@ -1,5 +1,7 @@
 // Package coretest is the test kit for modules: it makes a single module with
-// everything that a server would give it, or runs a whole server on loopback.
+// everything that a server would give it, or runs a whole server on loopback. Its
+// conformance suite, TestHandler, is what every handler must pass; Faulty is a
+// backend in trouble.
 package coretest
 
 import (
@@ -89,11 +91,8 @@ func Service[T any](tb testing.TB, h core.Host) T {
 // the test ends.
 func Serve(tb testing.TB, source string, o Options) *core.Server {
 	tb.Helper()
-	if o.DataDir == "" {
-		o.DataDir = filepath.Join(tb.TempDir(), "data") // made with its own mode
-	}
 	s := core.NewServer(core.Options{
-		ConfigFile: "test.hcl", Source: []byte(source), DataDir: o.DataDir,
+		ConfigFile: "test.hcl", Source: []byte(source), DataDir: dataDir(tb, o),
 		Config: config.Options{Variables: o.Variables}, Logger: logger(tb), Now: o.Now,
 	})
 	if ds, _, err := s.Start(tb.Context()); err != nil {
@@ -117,6 +116,15 @@ func Address(tb testing.TB, s *core.Server, listener string) string {
 		tb.Fatalf("listener %q has no address", listener)
 	}
 	return addresses[0].String()
+}
+
+// dataDir gives the data directory of a server, which makes it with its own mode.
+func dataDir(tb testing.TB, o Options) string {
+	tb.Helper()
+	if o.DataDir != "" {
+		return o.DataDir
+	}
+	return filepath.Join(tb.TempDir(), "data")
 }
 
 // logger writes to the test's log what a person should look at.

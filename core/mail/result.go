@@ -21,7 +21,7 @@ type AuthResult struct {
 
 // Property is one thing that a method has judged (RFC 8601 section 2.3).
 type Property struct {
-	// Type is where it comes from: smtp, header, body or policy.
+	// Type is where it comes from: smtp, header, body, policy or dns (RFC 8904).
 	Type string
 	// Name is the name there, such as mailfrom or helo.
 	Name string

@@ -97,6 +97,14 @@ func (tx *Transaction) AddHeaderField(name, value string) {
 	tx.edits = append(tx.edits, edit{name: name, field: name + ": " + foldSafe(value) + "\r\n"})
 }
 
+// AddFieldBelow is AddHeaderField for a field that is to stand below all that were
+// added so far: the server's own Received field, above which what it found out is
+// to stand (RFC 5321 section 4.4, RFC 7208 section 9.1), and what belongs below
+// that.
+func (tx *Transaction) AddFieldBelow(name, value string) {
+	tx.edits = slices.Insert(tx.edits, 0, edit{name: name, field: name + ": " + foldSafe(value) + "\r\n"})
+}
+
 // RemoveHeaderFields takes every field of that name out of the message as it
 // came, and those that were added so far.
 func (tx *Transaction) RemoveHeaderFields(name string) {
@@ -126,6 +134,25 @@ func (tx *Transaction) Once(key any, compute func() (any, error)) (any, error) {
 	tx.shared.mu.Unlock()
 	f.once.Do(func() { f.value, f.err = compute() })
 	return f.value, f.err
+}
+
+// Judgement is what handlers have said about a transaction without refusing it:
+// points, tags, quarantine and discard.
+type Judgement struct {
+	marks      []mark
+	quarantine string
+	discard    bool
+}
+
+// Judgement gives what was said so far.
+func (tx *Transaction) Judgement() Judgement {
+	return Judgement{marks: slices.Clone(tx.marks), quarantine: tx.quarantine, discard: tx.discard}
+}
+
+// SetJudgement forgets what was said since Judgement gave j: what was said about a
+// recipient that was refused does not concern the others.
+func (tx *Transaction) SetJudgement(j Judgement) {
+	tx.marks, tx.quarantine, tx.discard = j.marks, j.quarantine, j.discard
 }
 
 // Fork gives a transaction for one branch of a parallel block. It shares

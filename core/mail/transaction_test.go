@@ -286,3 +286,52 @@ func TestClosedSpoolHasNoShare(t *testing.T) {
 		}
 	}
 }
+
+// TestFieldBelow: what was found out before the message came stands above the
+// server's own Received field.
+func TestFieldBelow(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction(t, "Subject: s\r\nX-Mox-Like-Tags: forged\r\n\r\n")
+	tx.AddHeaderField("Received-SPF", "pass")
+	tx.AddFieldBelow("Received", "from here")
+	tx.AddHeaderField("X-Scanned", "yes")
+	tx.AddTag("spf=softfail")
+	tx.AddTag("rdns=missing")
+	r, err := tx.Rendered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "X-Mox-Like-Tags: spf=softfail, rdns=missing\r\nX-Scanned: yes\r\nReceived-SPF: pass\r\nReceived: from here\r\nSubject: s\r\n\r\n"
+	if diff := cmp.Diff(want, string(r.Head())); diff != "" {
+		t.Errorf("header section (-want +got):\n%s", diff)
+	}
+}
+
+// TestJudgement: what was said about a recipient that was refused is forgotten,
+// also by forks.
+func TestJudgement(t *testing.T) {
+	t.Parallel()
+	tx := mail.NewTransaction("id", new(mail.Session), time.Now())
+	tx.SetScore("rdns", 1)
+	before := tx.Judgement()
+	fork := tx.Fork()
+	fork.SetScore("rdns", 3)
+	fork.SetScore("dnsbl", 0.5)
+	fork.AddTag("dnsbl=x")
+	fork.SetQuarantine("spf fails")
+	fork.SetAuthResult(mail.AuthResult{Method: "spf", Result: "fail"})
+	if tx.Score() != 1 || len(tx.Tags()) != 0 {
+		t.Error("a fork writes on the transaction")
+	}
+	tx.Merge(fork)
+	if r, ok := tx.AuthResult("spf"); tx.Score() != 3.5 || len(tx.Tags()) != 1 || tx.Quarantined() == "" || !ok || r.Result != "fail" {
+		t.Errorf("merged: %v points, tags %q, %v", tx.Score(), tx.Tags(), tx.AuthResults())
+	}
+	tx.SetJudgement(before)
+	if tx.Score() != 1 || len(tx.Tags()) != 0 || tx.Quarantined() != "" {
+		t.Errorf("after all is taken back: %v points, tags %q, quarantine %q", tx.Score(), tx.Tags(), tx.Quarantined())
+	}
+	if _, ok := tx.AuthResult("spf"); !ok {
+		t.Error("a result that was computed once is forgotten")
+	}
+}

@@ -110,11 +110,11 @@ func (s *Store) Stats() Stats {
 // countGroup counts a group of n functions.
 func (s *Store) countGroup(n int) {
 	s.groups.Add(1)
-	s.writes.Add(uint64(n)) //nolint:gosec // it is a length
+	s.writes.Add(uint64(n))
 	if n == 0 {
 		return
 	}
-	s.sizes[min(bits.Len(uint(n-1)), numSizes-1)].Add(1) //nolint:gosec // a group is not empty
+	s.sizes[min(bits.Len(uint(n-1)), numSizes-1)].Add(1)
 }
 
 // Open opens the database in a data directory, which it creates for this user

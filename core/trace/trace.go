@@ -132,7 +132,7 @@ func (l *Log) count(r *Record) {
 	key := Count{Kind: r.Kind, Listener: r.Listener, Action: r.Outcome.Action}
 	sums := l.counts[key]
 	sums.Records++
-	sums.Size += uint64(max(0, r.Size)) //nolint:gosec // it is not negative
+	sums.Size += uint64(max(0, r.Size))
 	l.counts[key] = sums
 }
 

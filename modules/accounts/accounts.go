@@ -7,8 +7,16 @@
 // gives the password back. Unknown users are answered like known ones with a
 // wrong password, in the same time.
 //
-// The package knows nothing of second factors, brute force or rate limits; these
-// are handlers around it. Mail belongs to the mailbox service.
+// A program can have an app password instead: 128 random bits and more, good for
+// some protocols only and revocable, see AppPasswords. It takes PLAIN or LOGIN,
+// since SCRAM needs other keys.
+//
+// Hashing is slow on purpose, so it is bounded: see newHasher and turns. A login
+// that is refused costs one hash whatever is wrong; see Verify and Spend.
+//
+// The package knows nothing of second factors but that some users send a code
+// behind their password, and nothing of brute force or rate limits; these are
+// handlers around it. Mail belongs to the mailbox service.
 package accounts
 
 import (
@@ -33,18 +41,29 @@ type Accounts struct {
 	store  *store.Store
 	log    *zap.Logger
 	now    func() time.Time
-	mail   mailRemover // nil in a build without mailboxes
+	others []remover
+	codes  codeSplitter // nil in a build without second factors
 	hasher *hasher
 	recent *recent
 	known  *known
+	uses   *uses
 	// secret makes the salts of unknown users; it is this database's own.
 	secret []byte
 }
 
-// mailRemover is the service that keeps the mail of accounts.
-type mailRemover interface {
+// remover is another service that keeps something for accounts, such as mail.
+type remover interface {
 	// RemoveAccount deletes all that is kept for an account.
 	RemoveAccount(tx *store.Tx, address string) error
+}
+
+// codeSplitter is the service that knows whose password is followed by the code
+// of a second factor.
+type codeSplitter interface {
+	// AppendsCode tells whether clients send the code behind the account's password.
+	AppendsCode(ctx context.Context, account string) (bool, error)
+	// SplitCode takes the code off; "" if the password does not end in one.
+	SplitCode(password mail.Secret) (rest, code mail.Secret)
 }
 
 var (
@@ -86,18 +105,21 @@ func (*Accounts) Migrations() store.Migrations {
 			id    INTEGER PRIMARY KEY,
 			value BLOB NOT NULL
 		);
-	`}}
+	`, appTables}}
 }
 
-// Provision takes the store and finds the service that keeps the mail.
+// Provision takes the store and finds the services that keep something for
+// accounts.
 func (a *Accounts) Provision(c *core.Context) error {
 	a.store, a.log, a.now = c.Store(), c.Logger(), c.Now()
-	if m, err := core.Service[mailRemover](c); err == nil {
-		a.mail = m
+	a.others = core.Services[remover](c)
+	if codes, err := core.Service[codeSplitter](c); err == nil {
+		a.codes = codes
 	}
 	a.hasher = newHasher(owasp, runtime.GOMAXPROCS(0))
 	a.recent = newRecent()
 	a.known = newKnown()
+	a.uses = newUses()
 	return nil
 }
 
@@ -238,8 +260,8 @@ func (a *Accounts) SetPassword(ctx context.Context, address string, password mai
 	return nil
 }
 
-// Remove deletes an account and its mail, both or neither. The error is
-// ErrNotFound among others.
+// Remove deletes an account and all that this and other services keep for it, all
+// or nothing. The error is ErrNotFound among others.
 func (a *Accounts) Remove(ctx context.Context, address string) error {
 	user, ok := normal(address)
 	if !ok {
@@ -249,9 +271,12 @@ func (a *Accounts) Remove(ctx context.Context, address string) error {
 		if err := affected(tx.Exec(`DELETE FROM accounts WHERE address = ?`, user)); err != nil {
 			return err
 		}
-		if a.mail != nil {
-			if err := a.mail.RemoveAccount(tx, user); err != nil {
-				return fmt.Errorf("remove mail: %w", err)
+		if _, err := tx.Exec(`DELETE FROM app_passwords WHERE account = ?`, user); err != nil {
+			return err
+		}
+		for _, other := range a.others {
+			if err := other.RemoveAccount(tx, user); err != nil {
+				return err
 			}
 		}
 		tx.AfterCommit(func() { a.known.remove(user) })

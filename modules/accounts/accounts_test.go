@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -76,11 +77,16 @@ func exists(t testing.TB, a *Accounts, address string) bool {
 // verify tells whether a password is an account's.
 func verify(t testing.TB, a *Accounts, username string, password mail.Secret) bool {
 	t.Helper()
-	_, ok, err := a.Verify(t.Context(), &mail.Credentials{Mechanism: "PLAIN", Username: username, Password: password})
+	answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Mechanism: "PLAIN", Username: username, Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ok
+	return answer.OK
+}
+
+// imapSession is that of a client.
+func imapSession() *mail.Session {
+	return &mail.Session{ID: "session", Protocol: mail.ProtocolIMAP, RemoteAddr: netip.MustParseAddrPort("192.0.2.1:4711")}
 }
 
 func TestAddRemove(t *testing.T) {

@@ -3,6 +3,7 @@ package accounts
 import (
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -16,11 +17,11 @@ func TestHashVector(t *testing.T) {
 	t.Parallel()
 	const encoded = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
 	h := newHasher(owasp, 1)
-	ok, outdated, err := h.verify(t.Context(), encoded, "password")
+	ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, encoded, "password")
 	if !ok || !outdated || err != nil {
 		t.Errorf("verify = %v, %v, %v", ok, outdated, err)
 	}
-	if ok, _, err := h.verify(t.Context(), encoded, "passwore"); ok || err != nil {
+	if ok, _, err := h.verify(t.Context(), netip.Prefix{}, encoded, "passwore"); ok || err != nil {
 		t.Errorf("verify of another password = %v, %v", ok, err)
 	}
 }
@@ -28,14 +29,14 @@ func TestHashVector(t *testing.T) {
 func TestHash(t *testing.T) {
 	t.Parallel()
 	h := newHasher(owasp, 1)
-	first, err := h.hash(t.Context(), "correct horse")
+	first, err := h.hash(t.Context(), netip.Prefix{}, "correct horse")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(first, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Errorf("hash %s", first)
 	}
-	second, err := h.hash(t.Context(), "correct horse")
+	second, err := h.hash(t.Context(), netip.Prefix{}, "correct horse")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +44,11 @@ func TestHash(t *testing.T) {
 		t.Error("two hashes have the same salt")
 	}
 	for _, encoded := range []string{first, second} {
-		if ok, outdated, err := h.verify(t.Context(), encoded, "correct horse"); !ok || outdated || err != nil {
+		if ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, encoded, "correct horse"); !ok || outdated || err != nil {
 			t.Errorf("verify = %v, %v, %v", ok, outdated, err)
 		}
 	}
-	if ok, outdated, err := h.verify(t.Context(), h.dummy, "correct horse"); ok || outdated || err != nil {
+	if ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, h.dummy, "correct horse"); ok || outdated || err != nil {
 		t.Errorf("verify of the dummy = %v, %v, %v", ok, outdated, err)
 	}
 }
@@ -83,7 +84,7 @@ func TestDecodeHash(t *testing.T) {
 		if _, _, _, err := decodeHash(encoded); !errors.Is(err, errHash) {
 			t.Errorf("%s: error %v, want %v", name, err, errHash)
 		}
-		if ok, _, err := newHasher(cheap, 1).verify(t.Context(), encoded, "x"); ok || !errors.Is(err, errHash) {
+		if ok, _, err := newHasher(cheap, 1).verify(t.Context(), netip.Prefix{}, encoded, "x"); ok || !errors.Is(err, errHash) {
 			t.Errorf("%s: verify = %v, %v", name, ok, err)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -37,13 +39,25 @@ var errHash = errors.New("not an argon2id hash in PHC string format")
 // use.
 type hasher struct {
 	costs costs
-	slots chan struct{}
+	turns *turns
+	// rest is how long a turn rests after a wrong password, in times of what its
+	// hash took.
+	rest float64
 	// dummy is nobody's hash, which unknown users' passwords are compared with.
 	dummy string
 }
 
-func newHasher(c costs, slots int) *hasher {
-	h := &hasher{costs: c, slots: make(chan struct{}, slots)}
+// maxWaste is the share of all processors that those can have who try wrong
+// passwords, as a fraction of one.
+const maxWaste = 0.1
+
+// newHasher gives a hasher for a machine of so many processors. At most half of
+// them hash at a time. After a wrong password a turn rests, so that guessing
+// takes no more than maxWaste of the machine from the mail, however many guess;
+// right ones are followed by no rest.
+func newHasher(c costs, processors int) *hasher {
+	slots := max(1, processors/2)
+	h := &hasher{costs: c, turns: newTurns(slots), rest: max(0, float64(slots)/(maxWaste*float64(processors))-1)}
 	salt, key := make([]byte, saltSize), make([]byte, keySize)
 	rand.Read(salt)
 	rand.Read(key)
@@ -51,24 +65,21 @@ func newHasher(c costs, slots int) *hasher {
 	return h
 }
 
-// acquire waits for a slot until ctx ends; release gives it back.
-func (h *hasher) acquire(ctx context.Context) error {
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for password hash: %w", ctx.Err())
+// take waits for a turn until ctx ends.
+func (h *hasher) take(ctx context.Context, from netip.Prefix) error {
+	if err := h.turns.take(ctx, from); err != nil {
+		return fmt.Errorf("wait for password hash: %w", err)
 	}
+	return nil
 }
 
-func (h *hasher) release() { <-h.slots }
-
-// hash gives the PHC string of a password under a fresh salt.
-func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	if err := h.acquire(ctx); err != nil {
+// hash gives the PHC string of a password under a fresh salt. from is the network
+// that has the turn, the zero one for the operator.
+func (h *hasher) hash(ctx context.Context, from netip.Prefix, password string) (string, error) {
+	if err := h.take(ctx, from); err != nil {
 		return "", err
 	}
-	defer h.release()
+	defer h.turns.give()
 	salt := make([]byte, saltSize)
 	rand.Read(salt)
 	return encodeHash(h.costs, salt, h.costs.key(password, salt, keySize)), nil
@@ -76,17 +87,23 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 
 // verify compares a password with a PHC string. outdated tells that the hash has
 // other costs than new ones get.
-func (h *hasher) verify(ctx context.Context, encoded, password string) (ok, outdated bool, err error) {
+func (h *hasher) verify(ctx context.Context, from netip.Prefix, encoded, password string) (ok, outdated bool, err error) {
 	c, salt, want, err := decodeHash(encoded)
 	if err != nil {
 		return false, false, err
 	}
-	if err := h.acquire(ctx); err != nil {
+	if err := h.take(ctx, from); err != nil {
 		return false, false, err
 	}
-	defer h.release()
+	began := time.Now()
 	got := c.key(password, salt, uint32(len(want)))
-	return subtle.ConstantTimeCompare(got, want) == 1, c != h.costs, nil
+	if subtle.ConstantTimeCompare(got, want) == 1 {
+		h.turns.give()
+		return true, c != h.costs, nil
+	}
+	h.turns.suspect(from)
+	h.turns.giveAfter(time.Duration(h.rest * float64(time.Since(began))))
+	return false, c != h.costs, nil
 }
 
 func (c costs) key(password string, salt []byte, size uint32) []byte {

@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -77,12 +78,12 @@ func (a *Accounts) protect(ctx context.Context, password mail.Secret) (protected
 	if err := CheckPassword(password); err != nil {
 		return protected{}, err
 	}
-	return a.derive(ctx, prepare(password.Reveal()))
+	return a.derive(ctx, netip.Prefix{}, prepare(password.Reveal()))
 }
 
 // derive computes what is kept of a prepared password.
-func (a *Accounts) derive(ctx context.Context, prepared string) (protected, error) {
-	hash, err := a.hasher.hash(ctx, prepared)
+func (a *Accounts) derive(ctx context.Context, from netip.Prefix, prepared string) (protected, error) {
+	hash, err := a.hasher.hash(ctx, from, prepared)
 	if err != nil {
 		return protected{}, err
 	}

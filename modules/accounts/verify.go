@@ -2,36 +2,71 @@ package accounts
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
 
-// Verify tells whether credentials are right. The address is the account's, in
-// normal form, whether they are or not; "" means that there is no such account.
-// The client must learn neither. An error means that it could not be found out.
+// Answer is what Verify found.
+type Answer struct {
+	// Address is the account's, in normal form, whether the credentials are right
+	// or not; "" means that there is no such account. The client must learn neither.
+	Address string
+	// OK tells that they are right.
+	OK bool
+	// Reason says more for the operator, such as which app password it was; it may
+	// be "".
+	Reason string
+	// Quick tells that a right password was found so without a hash, and so in less
+	// time than a wrong one takes: whoever refuses the login nevertheless calls
+	// Spend before the client is told.
+	Quick bool
+}
+
+// Verify tells whether the credentials of a session are right. It sets AppPassword
+// and Code of c. An error means that it could not be found out.
 //
 // A password costs one argon2id hash, also when the user is unknown, and waits
-// for its turn until ctx ends.
-func (a *Accounts) Verify(ctx context.Context, c *mail.Credentials) (address string, ok bool, err error) {
+// for its turn until ctx ends. App passwords that are right, and right passwords
+// that were so a short while ago, cost none.
+func (a *Accounts) Verify(ctx context.Context, s *mail.Session, c *mail.Credentials) (Answer, error) {
 	user, row, err := a.find(ctx, c.Username)
 	if err != nil {
-		return "", false, fmt.Errorf("verify credentials: %w", err)
+		return Answer{}, fmt.Errorf("verify credentials: %w", err)
 	}
+	answer := Answer{Address: user}
 	if c.Proof != nil {
-		ok, err = verifyProof(c.Proof, row)
+		err = a.verifyProof(ctx, c.Proof, row, &answer)
 	} else {
-		ok, err = a.verifyPassword(ctx, c.Password.Reveal(), user, row)
+		err = a.verifyPassword(ctx, s, c, row, &answer)
 	}
 	if err != nil {
-		return user, false, fmt.Errorf("verify credentials of account %q: %w", user, err)
+		return Answer{Address: user}, fmt.Errorf("verify credentials of account %q: %w", user, err)
 	}
-	return user, ok && user != "", nil
+	answer.OK = answer.OK && user != ""
+	if answer.OK {
+		a.hasher.turns.welcome(networkOf(s.RemoteAddr.Addr()))
+	}
+	return answer, nil
+}
+
+// Spend takes the time of a wrong password, see Answer.Quick.
+func (a *Accounts) Spend(ctx context.Context, s *mail.Session) error {
+	if _, _, err := a.hasher.verify(ctx, networkOf(s.RemoteAddr.Addr()), a.hasher.dummy, ""); err != nil {
+		return fmt.Errorf("spend the time of a password: %w", err)
+	}
+	return nil
 }
 
 // ScramKeys gives the keys of a user. Those of an unknown one are made up and
@@ -69,42 +104,138 @@ func (a *Accounts) find(ctx context.Context, username string) (user string, row 
 	return name, row, nil
 }
 
-// verifyProof checks a SCRAM proof.
-func verifyProof(p mail.Proof, row protected) (bool, error) {
+// verifyProof checks a SCRAM proof. There are no keys of app passwords, so a client
+// that has one must be told to use another mechanism, which only its user can do.
+func (a *Accounts) verifyProof(ctx context.Context, p mail.Proof, row protected, answer *Answer) error {
 	keys, err := decodeScram(row.scram)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return p.Verify(keys.StoredKey, keys.ServerKey), nil
+	if answer.OK = p.Verify(keys.StoredKey, keys.ServerKey); answer.OK {
+		return nil
+	}
+	var one int
+	err = a.store.Read(ctx, func(s *store.Snapshot) error {
+		return s.QueryRow(`SELECT 1 FROM app_passwords WHERE account = ? LIMIT 1`, answer.Address).Scan(&one)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	answer.Reason = "if it was of an app password: these need PLAIN or LOGIN"
+	return err
 }
 
-// verifyPassword checks a password that the client has sent.
-func (a *Accounts) verifyPassword(ctx context.Context, plain, user string, row protected) (bool, error) {
+// verifyPassword checks a password that the client has sent: as an app password
+// if it looks like one, then as the account's own.
+func (a *Accounts) verifyPassword(ctx context.Context, s *mail.Session, c *mail.Credentials, row protected, answer *Answer) error {
+	plain := c.Password.Reveal()
 	if plain == "" || len(plain) > maxPassword || strings.IndexByte(plain, 0) >= 0 {
-		return false, nil
+		return nil
+	}
+	app, reason, err := a.verifyAppPassword(ctx, s, answer.Address, plain)
+	if err != nil {
+		return err
+	}
+	answer.Reason = reason
+	if app != "" {
+		c.AppPassword, answer.OK, answer.Quick = app, true, true
+		return nil
+	}
+	if err := a.splitCode(ctx, answer.Address, c, &plain); err != nil {
+		return err
 	}
 	prepared := prepare(plain)
 	if a.recent.has(row.password, prepared, a.now()) {
-		return true, nil
+		answer.OK, answer.Quick = true, true
+		return nil
 	}
-	ok, outdated, err := a.hasher.verify(ctx, row.password, prepared)
+	from := networkOf(s.RemoteAddr.Addr())
+	ok, outdated, err := a.hasher.verify(ctx, from, row.password, prepared)
 	if err != nil || !ok {
-		return false, err
+		return err
 	}
+	answer.OK = true
 	if outdated {
-		a.renew(ctx, user, row, prepared)
+		a.renew(ctx, from, answer.Address, row, prepared)
 	} else {
 		a.recent.add(row.password, prepared, a.now())
 	}
-	return true, nil
+	return nil
+}
+
+// verifyAppPassword gives the name of the user's app password that plain is, "" if
+// it is none that lets this session in. The reason is "" if it does not look like
+// one.
+func (a *Accounts) verifyAppPassword(ctx context.Context, s *mail.Session, user, plain string) (name, reason string, err error) {
+	id, bare, ok := parseAppPassword(plain)
+	if !ok {
+		return "", "", nil
+	}
+	var p *appPassword
+	err = a.store.Read(ctx, func(sn *store.Snapshot) (err error) {
+		p, err = scanAppPassword(sn.QueryRow(selectApp+` WHERE id = ?`, id))
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return "", fmt.Sprintf("there is no app password %s, or it was revoked", id), nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read app password: %w", err)
+	}
+	sum, now := sha256.Sum256([]byte(bare)), a.now()
+	switch right := subtle.ConstantTimeCompare(sum[:], p.sum) == 1; {
+	case !right:
+		return "", fmt.Sprintf("it has the id of app password %s and is another one", id), nil
+	case p.Account != user:
+		return "", fmt.Sprintf("app password %s is that of %s", id, p.Account), nil
+	case !p.Expires.IsZero() && !now.Before(p.Expires):
+		return "", fmt.Sprintf("app password %q (%s) expired at %s", p.Name, id, p.Expires.UTC().Format(time.RFC3339)), nil
+	case !slices.Contains(p.Scopes, string(s.Protocol)):
+		return "", fmt.Sprintf("app password %q (%s) is for %s, not for %s", p.Name, id, strings.Join(p.Scopes, " and "), s.Protocol), nil
+	}
+	a.used(p, s.RemoteAddr.Addr().Unmap(), now)
+	return p.Name, fmt.Sprintf("app password %q (%s)", p.Name, id), nil
+}
+
+// used notes when and from where an app password was used, if that was not noted
+// a short while ago.
+func (a *Accounts) used(p *appPassword, from netip.Addr, now time.Time) {
+	latest := now.Add(-useInterval)
+	if p.LastUsed.After(latest) || !a.uses.note(p.ID, now) {
+		return
+	}
+	var last string
+	if from.IsValid() {
+		last = from.String()
+	}
+	a.store.Behind(func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE app_passwords SET last_used = ?, last_from = ? WHERE id = ? AND last_used <= ?`,
+			now.UnixMicro(), last, p.ID, latest.UnixMicro())
+		return err
+	})
+}
+
+// splitCode moves the code behind the password of a user who sends one there into
+// the credentials.
+func (a *Accounts) splitCode(ctx context.Context, user string, c *mail.Credentials, plain *string) error {
+	if user == "" || a.codes == nil {
+		return nil
+	}
+	appends, err := a.codes.AppendsCode(ctx, user)
+	if err != nil || !appends {
+		return err
+	}
+	rest, code := a.codes.SplitCode(mail.Secret(*plain))
+	*plain, c.Code = rest.Reveal(), code
+	return nil
 }
 
 // renew replaces a hash of old costs now that the password is at hand. The login
 // does not depend on it; a password that was set meanwhile stays.
-func (a *Accounts) renew(ctx context.Context, user string, old protected, prepared string) {
-	fresh, err := a.derive(ctx, prepared)
+func (a *Accounts) renew(ctx context.Context, from netip.Prefix, user string, old protected, prepared string) {
+	fresh, err := a.derive(ctx, from, prepared)
 	if err != nil {
-		a.log.Warn("cannot renew password hash", zap.String("user", user), zap.Error(err))
+		a.log.Warn("cannot renew password hash", zap.String(logkey.User, user), zap.Error(err))
 		return
 	}
 	a.store.Behind(func(tx *store.Tx) error {

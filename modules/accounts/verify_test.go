@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -50,9 +51,9 @@ func TestVerify(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			address, ok, err := a.Verify(t.Context(), &mail.Credentials{Username: tt.username, Password: tt.password})
-			if err != nil || address != tt.address || ok != tt.ok {
-				t.Errorf("Verify = %q, %v, %v, want %q, %v", address, ok, err, tt.address, tt.ok)
+			answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Username: tt.username, Password: tt.password})
+			if err != nil || answer.Address != tt.address || answer.OK != tt.ok {
+				t.Errorf("Verify = %+v, %v, want %q, %v", answer, err, tt.address, tt.ok)
 			}
 		})
 	}
@@ -69,8 +70,8 @@ func TestVerifyTakesTurns(t *testing.T) {
 	if !verify(t, a, alice, goodPassword) {
 		t.Fatal("the password is wrong")
 	}
-	a.hasher.slots = make(chan struct{}, 1)
-	if err := a.hasher.acquire(t.Context()); err != nil {
+	a.hasher = newHasher(cheap, 1)
+	if err := a.hasher.take(t.Context(), netip.Prefix{}); err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -80,7 +81,9 @@ func TestVerifyTakesTurns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return a.verifyPassword(ended, password.Reveal(), user, row)
+		answer := Answer{Address: user}
+		err = a.verifyPassword(ended, imapSession(), &mail.Credentials{Username: username, Password: password}, row, &answer)
+		return answer.OK, err
 	}
 	waits := map[string]mail.Secret{
 		alice:                  "correct horsf",
@@ -156,14 +159,14 @@ func TestRenew(t *testing.T) {
 	if !verify(t, a, alice, goodPassword) || verify(t, a, alice, "correct horsf") {
 		t.Error("the renewed hash is not that of the password")
 	}
-	a.renew(t.Context(), alice, old, "overtaken")
+	a.renew(t.Context(), netip.Prefix{}, alice, old, "overtaken")
 	flush(t, a)
 	if _, after, _ := a.find(t.Context(), alice); after != row {
 		t.Error("a renewal replaced a password that was set meanwhile")
 	}
 }
 
-func flush(t *testing.T, a *Accounts) {
+func flush(t testing.TB, a *Accounts) {
 	t.Helper()
 	if err := a.store.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -222,13 +225,12 @@ func TestVerifyProof(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var address string
-			var ok bool
+			var answer Answer
 			refused := errors.New("refused")
 			server, err := sasl.NewServer(sasl.ScramSHA256,
 				func(username string) (mail.ScramKeys, error) { return a.ScramKeys(t.Context(), username) },
 				func(c *mail.Credentials) (err error) {
-					if address, ok, err = a.Verify(t.Context(), c); err == nil && !ok {
+					if answer, err = a.Verify(t.Context(), imapSession(), c); err == nil && !answer.OK {
 						err = refused
 					}
 					return err
@@ -237,8 +239,8 @@ func TestVerifyProof(t *testing.T) {
 				t.Fatal(err)
 			}
 			valid, err := converse(t, server, tt.username, tt.password)
-			if address != tt.address || ok != tt.ok || valid != tt.ok {
-				t.Errorf("Verify = %q, %v; the client trusts the server: %v; %v", address, ok, valid, err)
+			if answer.Address != tt.address || answer.OK != tt.ok || valid != tt.ok {
+				t.Errorf("Verify = %+v; the client trusts the server: %v; %v", answer, valid, err)
 			}
 			if !tt.ok && !errors.Is(err, refused) {
 				t.Errorf("error %v", err)
@@ -283,17 +285,17 @@ func TestBrokenRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := a.Verify(t.Context(), &mail.Credentials{Username: alice, Password: goodPassword}); ok || !errors.Is(err, errHash) {
-		t.Errorf("Verify = %v, %v, want %v", ok, err, errHash)
+	if answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Username: alice, Password: goodPassword}); answer.OK || !errors.Is(err, errHash) {
+		t.Errorf("Verify = %+v, %v, want %v", answer, err, errHash)
 	}
 	if _, err := a.ScramKeys(t.Context(), alice); !errors.Is(err, errScram) {
 		t.Errorf("ScramKeys: error %v, want %v", err, errScram)
 	}
-	if _, ok, err := a.Verify(t.Context(), &mail.Credentials{Username: alice, Proof: yes{}}); ok || !errors.Is(err, errScram) {
-		t.Errorf("Verify of a proof = %v, %v, want %v", ok, err, errScram)
+	if answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Username: alice, Proof: yes{}}); answer.OK || !errors.Is(err, errScram) {
+		t.Errorf("Verify of a proof = %+v, %v, want %v", answer, err, errScram)
 	}
-	if _, ok, err := a.Verify(t.Context(), &mail.Credentials{Username: bob, Proof: yes{}}); ok || err != nil {
-		t.Errorf("Verify of an unknown user's proof = %v, %v", ok, err)
+	if answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Username: bob, Proof: yes{}}); answer.OK || err != nil {
+		t.Errorf("Verify of an unknown user's proof = %+v, %v", answer, err)
 	}
 }
 

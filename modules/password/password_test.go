@@ -11,34 +11,47 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/modules/accounts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const alice = "alice@example.test"
 
-// accounts stands for the service: alice has the password "right".
-type accounts struct {
+// service stands for the accounts: alice has the password "right", which is found
+// quickly, "slow", and the app password "app".
+type service struct {
 	err   error
 	asked int
+	spent int
 }
 
-func (a *accounts) Module() core.Info {
-	return core.Info{ID: "service.accounts", New: func() core.Module { return a }}
+func (s *service) Module() core.Info {
+	return core.Info{ID: "service.accounts", New: func() core.Module { return s }}
 }
 
-func (a *accounts) Verify(_ context.Context, c *mail.Credentials) (string, bool, error) {
-	a.asked++
-	if a.err != nil {
-		return "", false, a.err
+func (s *service) Verify(_ context.Context, _ *mail.Session, c *mail.Credentials) (accounts.Answer, error) {
+	s.asked++
+	switch {
+	case s.err != nil:
+		return accounts.Answer{}, s.err
+	case c.Username != alice:
+		return accounts.Answer{Reason: c.Mechanism + " told"}, nil
+	case c.Proof != nil:
+		return accounts.Answer{Address: alice, OK: c.Proof.Verify(nil, nil)}, nil
+	case c.Password == "app":
+		c.AppPassword = "phone"
+		return accounts.Answer{Address: alice, OK: true, Quick: true, Reason: "app password \"phone\""}, nil
+	case c.Password == "other app":
+		return accounts.Answer{Address: alice, Reason: "it was revoked"}, nil
+	default:
+		return accounts.Answer{Address: alice, OK: c.Password == "right" || c.Password == "slow", Quick: c.Password == "right"}, nil
 	}
-	if c.Username != alice {
-		return "", false, nil
-	}
-	if c.Proof != nil {
-		return alice, c.Proof.Verify(nil, nil), nil
-	}
-	return alice, c.Password == "right", nil
+}
+
+func (s *service) Spend(context.Context, *mail.Session) error {
+	s.spent++
+	return s.err
 }
 
 // proof is right or wrong whatever the keys are.
@@ -89,10 +102,12 @@ func TestHandle(t *testing.T) {
 		{"right proof", mail.Credentials{Mechanism: "SCRAM-SHA-256", Username: alice, Proof: proof(true)}, alice, "SCRAM-SHA-256 login of " + alice},
 		{"wrong password", mail.Credentials{Mechanism: "PLAIN", Username: alice, Password: "wrong"}, "", "wrong password for " + alice},
 		{"wrong proof", mail.Credentials{Mechanism: "SCRAM-SHA-256", Username: alice, Proof: proof(false)}, "", "wrong proof for " + alice},
-		{"unknown user", mail.Credentials{Mechanism: "PLAIN", Username: "bob@example.test", Password: "right"}, "", "unknown user"},
-		{"no domain", mail.Credentials{Mechanism: "LOGIN", Username: "alice", Password: "right"}, "", "unknown user"},
+		{"app password", mail.Credentials{Mechanism: "PLAIN", Username: alice, Password: "app"}, alice, "PLAIN login of " + alice + `: app password "phone"`},
+		{"wrong app password", mail.Credentials{Mechanism: "PLAIN", Username: alice, Password: "other app"}, "", "wrong password for " + alice + ": it was revoked"},
+		{"unknown user", mail.Credentials{Mechanism: "PLAIN", Username: "bob@example.test", Password: "right"}, "", "unknown user: PLAIN told"},
+		{"no domain", mail.Credentials{Mechanism: "LOGIN", Username: "alice", Password: "right"}, "", "unknown user: LOGIN told"},
 	}
-	p, err := load(t, new(accounts))
+	p, err := load(t, new(service))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,23 +137,22 @@ func TestHandle(t *testing.T) {
 
 func TestHandleVouchedFor(t *testing.T) {
 	t.Parallel()
-	service := new(accounts)
-	p, err := load(t, service)
+	fake := new(service)
+	p, err := load(t, fake)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tx := transaction(&mail.Credentials{Username: alice, Password: "of an app"})
 	tx.Authenticate(alice)
 	verdict, err := p.Handle(t.Context(), tx)
-	if err != nil || verdict.Action != mail.ActionContinue || tx.Authenticated() != alice || service.asked != 0 {
-		t.Errorf("verdict %+v, error %v, user %q, asked %d times", verdict, err, tx.Authenticated(), service.asked)
+	if err != nil || verdict.Action != mail.ActionContinue || tx.Authenticated() != alice || fake.asked != 0 {
+		t.Errorf("verdict %+v, error %v, user %q, asked %d times", verdict, err, tx.Authenticated(), fake.asked)
 	}
 }
 
 func TestHandleServiceFails(t *testing.T) {
 	t.Parallel()
-	service := &accounts{err: errors.New("disk is gone")}
-	p, err := load(t, service)
+	p, err := load(t, &service{err: errors.New("disk is gone")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,9 +169,57 @@ func TestHandleServiceFails(t *testing.T) {
 	}
 }
 
+// TestRefusalTakesItsTime finds that a refusal by a later handler costs the hash
+// that a right password has not cost.
+func TestRefusalTakesItsTime(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name        string
+		credentials mail.Credentials
+		action      mail.Action
+		spent       int
+	}{
+		{"quick and refused", mail.Credentials{Username: alice, Password: "right"}, mail.ActionReject, 1},
+		{"quick and deferred", mail.Credentials{Username: alice, Password: "right"}, mail.ActionDefer, 1},
+		{"app password and refused", mail.Credentials{Username: alice, Password: "app"}, mail.ActionReject, 1},
+		{"quick and let in", mail.Credentials{Username: alice, Password: "right"}, mail.ActionContinue, 0},
+		{"slow and refused", mail.Credentials{Username: alice, Password: "slow"}, mail.ActionReject, 0},
+		{"wrong", mail.Credentials{Username: alice, Password: "wrong"}, mail.ActionReject, 0},
+		{"proof and refused", mail.Credentials{Username: alice, Proof: proof(true)}, mail.ActionReject, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			fake := new(service)
+			p, err := load(t, fake)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tx := transaction(&tt.credentials)
+			if _, err := p.Handle(t.Context(), tx); err != nil {
+				t.Fatal(err)
+			}
+			p.Observe(t.Context(), tx, mail.Outcome{Stage: mail.StageAuth, Verdict: mail.Verdict{Action: tt.action}})
+			if fake.spent != tt.spent || fake.asked != 1 {
+				t.Errorf("%d hashes spent, want %d; %d verified", fake.spent, tt.spent, fake.asked)
+			}
+		})
+	}
+	fake := new(service)
+	p, err := load(t, fake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Observe(t.Context(), transaction(&mail.Credentials{Username: alice, Password: "right"}),
+		mail.Outcome{Stage: mail.StageAuth, Verdict: mail.Reject(refused, "by a handler in front")})
+	if fake.spent != 0 || fake.asked != 0 {
+		t.Errorf("a login that was refused before: %d spent, %d verified", fake.spent, fake.asked)
+	}
+}
+
 func TestHandleNoCredentials(t *testing.T) {
 	t.Parallel()
-	p, err := load(t, new(accounts))
+	p, err := load(t, new(service))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,9 +81,10 @@ func newCounters(scope string, window time.Duration, o options) *counters {
 // setMax bounds the number of keys.
 func (c *counters) setMax(keys int) { c.max.Store(int64(max(1, keys/numShards))) }
 
-// take counts an event of a key. If there were limit of them already, it counts
-// nothing and gives their number and the time until there is room.
-func (c *counters) take(k key, limit int, now time.Time) (used int, wait time.Duration) {
+// take counts n of a key. If there would be more than limit of them then, it
+// counts nothing and gives their number and the time until there is room; n must
+// not exceed limit.
+func (c *counters) take(k key, n, limit int, now time.Time) (used int, wait time.Duration) {
 	nanos := now.UnixNano()
 	current := nanos / c.slice
 	s := c.shard(k)
@@ -92,12 +93,63 @@ func (c *counters) take(k key, limit int, now time.Time) (used int, wait time.Du
 	e := s.find(k, current, int(c.max.Load()))
 	e.roll(current)
 	used = e.sum()
-	if used >= limit {
-		return used, time.Duration(e.room(limit)*c.slice - nanos)
+	if used > limit-n {
+		return used, time.Duration(e.room(limit-n+1)*c.slice - nanos)
 	}
-	e.counts[slot(e.slice)]++
+	e.counts[slot(e.slice)] += uint32(n)
 	e.changed = true
-	return used + 1, 0
+	return used + n, 0
+}
+
+// look is take without counting.
+func (c *counters) look(k key, n, limit int, now time.Time) (used int, wait time.Duration) {
+	nanos := now.UnixNano()
+	current := nanos / c.slice
+	s := c.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.index[k]
+	if !ok {
+		return 0, 0
+	}
+	e := &s.list[i]
+	e.roll(current)
+	if used = e.sum(); used > limit-n {
+		return used, time.Duration(e.room(limit-n+1)*c.slice - nanos)
+	}
+	return used, 0
+}
+
+// most is what one slice can hold so that sums stay in the bounds of an int32.
+const most = 1 << 27
+
+// add counts one, whatever the limit.
+func (c *counters) add(k key, now time.Time) {
+	current := now.UnixNano() / c.slice
+	s := c.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.find(k, current, int(c.max.Load()))
+	e.roll(current)
+	if n := &e.counts[slot(e.slice)]; *n < most {
+		*n++
+		e.changed = true
+	}
+}
+
+// give takes back what take has counted at that time.
+func (c *counters) give(k key, n int, now time.Time) {
+	s := c.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.index[k]
+	if !ok {
+		return // forgotten meanwhile
+	}
+	e := &s.list[i]
+	count := &e.counts[slot(now.UnixNano()/c.slice)]
+	*count -= min(*count, uint32(n))
+	e.changed = true
 }
 
 func (c *counters) shard(k key) *shard {

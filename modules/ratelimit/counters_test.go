@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestWindow(t *testing.T) {
 				var passed []time.Time
 				for range 20 * limit {
 					now = now.Add(time.Duration(random.Int64N(int64(window) / int64(limit))))
-					used, wait := c.take(key{1}, limit, now)
+					used, wait := c.take(key{1}, 1, limit, now)
 					if wait > 0 {
 						checkWait(t, c, limit, used, now, wait)
 						continue
@@ -80,13 +81,13 @@ func TestForgets(t *testing.T) {
 	for offset := time.Duration(0); offset < 2*time.Minute; offset += 7 * time.Second {
 		c := newTestCounters(window, 1000)
 		first := start.Add(offset)
-		if _, wait := c.take(key{1}, 1, first); wait != 0 {
+		if _, wait := c.take(key{1}, 1, 1, first); wait != 0 {
 			t.Fatal("the first event is refused")
 		}
-		if _, wait := c.take(key{1}, 1, first.Add(window-1)); wait == 0 {
+		if _, wait := c.take(key{1}, 1, 1, first.Add(window-1)); wait == 0 {
 			t.Errorf("offset %s: a second event passes before the window has passed", offset)
 		}
-		if _, wait := c.take(key{1}, 1, first.Add(window+window/7)); wait != 0 {
+		if _, wait := c.take(key{1}, 1, 1, first.Add(window+window/7)); wait != 0 {
 			t.Errorf("offset %s: an event still counts after the window and a seventh", offset)
 		}
 	}
@@ -96,10 +97,10 @@ func TestKeysAreApart(t *testing.T) {
 	t.Parallel()
 	c := newTestCounters(time.Hour, 1000)
 	for i := range byte(50) {
-		if _, wait := c.take(key{i}, 1, start); wait != 0 {
+		if _, wait := c.take(key{i}, 1, 1, start); wait != 0 {
 			t.Errorf("key %d is refused at its first event", i)
 		}
-		if used, wait := c.take(key{i}, 1, start); wait == 0 || used != 1 {
+		if used, wait := c.take(key{i}, 1, 1, start); wait == 0 || used != 1 {
 			t.Errorf("key %d passes twice", i)
 		}
 	}
@@ -109,7 +110,7 @@ func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	c := newTestCounters(time.Hour, 1000)
 	take := func(at time.Duration) bool {
-		_, wait := c.take(key{1}, 2, start.Add(at))
+		_, wait := c.take(key{1}, 1, 2, start.Add(at))
 		return wait == 0
 	}
 	if !take(30*time.Minute) || !take(0) || take(0) {
@@ -126,11 +127,11 @@ func TestBounded(t *testing.T) {
 	c := newTestCounters(time.Hour, keys)
 	heavy := key{0xff, 0xff, 0xff, 0xff}
 	for range 10 {
-		c.take(heavy, 10, start)
+		c.take(heavy, 1, 10, start)
 	}
 	for i := range 20 * keys {
 		k := key{byte(i), byte(i >> 8), byte(i >> 16)}
-		if _, wait := c.take(k, 1, start); wait != 0 && i < keys {
+		if _, wait := c.take(k, 1, 1, start); wait != 0 && i < keys {
 			t.Fatalf("key %d is refused at its first event", i)
 		}
 	}
@@ -145,7 +146,7 @@ func TestBounded(t *testing.T) {
 	if held > keys {
 		t.Errorf("%d keys are held, at most %d", held, keys)
 	}
-	if used, wait := c.take(heavy, 10, start); used != 10 || wait == 0 {
+	if used, wait := c.take(heavy, 1, 10, start); used != 10 || wait == 0 {
 		t.Errorf("a flood of keys made the one over its limit forgotten: %d used", used)
 	}
 }
@@ -161,7 +162,7 @@ func TestSweep(t *testing.T) {
 		if i%1000 == 0 {
 			at = start.Add(2*time.Hour - time.Minute)
 		}
-		c.take(k, 1, at)
+		c.take(k, 1, 1, at)
 	}
 	c.sweep()
 	held, room := 0, 0
@@ -182,7 +183,7 @@ func TestSweep(t *testing.T) {
 	}
 	for i := range many / 1000 {
 		i *= 1000
-		if _, wait := c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, c.now()); wait == 0 {
+		if _, wait := c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, 1, c.now()); wait == 0 {
 			t.Errorf("counter %d was forgotten", i)
 		}
 	}
@@ -197,7 +198,7 @@ func TestTakeAtOnce(t *testing.T) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := range each {
-				if _, wait := c.take(key{1}, limit, start.Add(time.Duration(i)*time.Second)); wait == 0 {
+				if _, wait := c.take(key{1}, 1, limit, start.Add(time.Duration(i)*time.Second)); wait == 0 {
 					passed[w]++
 				}
 			}
@@ -233,13 +234,13 @@ func BenchmarkTake(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := newTestCounters(time.Hour, 1_000_000)
 			for i := range keys {
-				c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, start)
+				c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, 1, start)
 			}
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				i = (i + 7919) % keys
-				c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1<<30, start)
+				c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, 1<<30, start)
 			}
 		})
 	}
@@ -249,7 +250,27 @@ func BenchmarkTake(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			i++
-			c.take(key{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24)}, 1, start)
+			c.take(key{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24)}, 1, 1, start)
 		}
 	})
+}
+
+// BenchmarkMemory fills a table with a million keys and tells what each takes.
+func BenchmarkMemory(b *testing.B) {
+	const keys = 1_000_000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := heap()
+		c := newTestCounters(time.Hour, keys)
+		for i := range 2 * keys { // the second half finds it full
+			c.take(key{byte(i), byte(i >> 8), byte(i >> 16)}, 1, 1<<30, start)
+		}
+		b.ReportMetric(float64(heap()-before)/keys, "B/key")
+		runtime.KeepAlive(c)
+	}
 }

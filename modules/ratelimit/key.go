@@ -20,10 +20,11 @@ const (
 	partFrom
 	partFromDomain
 	partRcpt
+	partRcptDomain
 )
 
 // partNames are the values of key, in the order of the parts.
-var partNames = [...]string{"ip", "user", "from", "from_domain", "rcpt"}
+var partNames = [...]string{"ip", "user", "from", "from_domain", "rcpt", "rcpt_domain"}
 
 // parts are what a key is made of, in the order of the file, each once.
 type parts []part
@@ -50,7 +51,7 @@ func (ps parts) known() mail.Stage {
 		case partIP:
 		case partUser, partFrom, partFromDomain:
 			stage = max(stage, mail.StageMail)
-		case partRcpt:
+		case partRcpt, partRcptDomain:
 			stage = max(stage, mail.StageRcpt)
 		}
 	}
@@ -59,8 +60,11 @@ func (ps parts) known() mail.Stage {
 
 // onlyUser tells that nothing of the envelope is needed.
 func (ps parts) onlyUser() bool {
-	return !ps.has(partFrom) && !ps.has(partFromDomain) && !ps.has(partRcpt)
+	return !ps.has(partFrom) && !ps.has(partFromDomain) && !ps.hasRecipient()
 }
+
+// hasRecipient tells that each recipient of a message has a counter of its own.
+func (ps parts) hasRecipient() bool { return ps.has(partRcpt) || ps.has(partRcptDomain) }
 
 // key names a counter: a network's address, or a hash of what the parts are, so
 // that it has no pointers and the database no names.
@@ -69,8 +73,9 @@ type key [16]byte
 // maxKeyText is room for the usual parts; longer ones cost an allocation.
 const maxKeyText = 512
 
-// key gives the counter of a transaction; false if a part is not known.
-func (r *Ratelimit) key(tx *mail.Transaction) (key, bool) {
+// key gives the counter of a transaction and one of its recipients, which may be
+// nil; false if a part is not known.
+func (r *Ratelimit) key(tx *mail.Transaction, recipient *mail.Recipient) (key, bool) {
 	if len(r.parts) == 1 && r.parts[0] == partIP {
 		network, ok := r.network(tx)
 		return network.Addr().As16(), ok
@@ -79,7 +84,7 @@ func (r *Ratelimit) key(tx *mail.Transaction) (key, bool) {
 	text := room[:0]
 	for _, p := range r.parts {
 		before := len(text)
-		text = r.appendPart(text, p, tx)
+		text = r.appendPart(text, p, tx, recipient)
 		if len(text) == before {
 			return key{}, false
 		}
@@ -106,7 +111,7 @@ func (r *Ratelimit) network(tx *mail.Transaction) (netip.Prefix, bool) {
 
 // appendPart appends what a part is in this transaction, nothing if that is not
 // known. Different spellings of one address give the same.
-func (r *Ratelimit) appendPart(text []byte, p part, tx *mail.Transaction) []byte {
+func (r *Ratelimit) appendPart(text []byte, p part, tx *mail.Transaction, recipient *mail.Recipient) []byte {
 	switch p {
 	case partIP:
 		network, ok := r.network(tx)
@@ -121,10 +126,15 @@ func (r *Ratelimit) appendPart(text []byte, p part, tx *mail.Transaction) []byte
 	case partFromDomain:
 		return append(text, tx.Envelope.ReversePath.Domain...)
 	case partRcpt:
-		if tx.Recipient == nil {
+		if recipient == nil {
 			return text
 		}
-		return appendAddress(text, tx.Recipient.Address.Base())
+		return appendAddress(text, recipient.Address.Base())
+	case partRcptDomain:
+		if recipient == nil {
+			return text
+		}
+		return append(text, recipient.Address.Domain...)
 	}
 	return text
 }
@@ -164,7 +174,7 @@ func appendFolded(text []byte, s string) []byte {
 }
 
 // describe names what is counted by, for people.
-func (r *Ratelimit) describe(tx *mail.Transaction) string {
+func (r *Ratelimit) describe(tx *mail.Transaction, recipient *mail.Recipient) string {
 	var b strings.Builder
 	for i, p := range r.parts {
 		if i > 0 {
@@ -172,7 +182,7 @@ func (r *Ratelimit) describe(tx *mail.Transaction) string {
 		}
 		b.WriteString(partNames[p])
 		b.WriteByte(' ')
-		b.Write(r.appendPart(nil, p, tx))
+		b.Write(r.appendPart(nil, p, tx, recipient))
 	}
 	return b.String()
 }

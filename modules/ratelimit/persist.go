@@ -13,21 +13,21 @@ import (
 
 const schema = `
 	CREATE TABLE ratelimit (
-		scope  TEXT NOT NULL,   -- listener, handler, key and window
-		key    BLOB NOT NULL,
-		slice  BIGINT NOT NULL, -- the newest slice, see type counter
-		counts BLOB NOT NULL,   -- big-endian, 4 bytes a slice
-		ends   BIGINT NOT NULL, -- microseconds since 1970; nothing counts from then on
+		scope   TEXT NOT NULL,   -- listener, handler, key, count and window
+		key     BLOB NOT NULL,
+		slice   BIGINT NOT NULL, -- the newest slice, see type counter
+		counts  BLOB NOT NULL,   -- big-endian, 4 bytes a slice
+		expires BIGINT NOT NULL, -- microseconds since 1970; the row is of no use from then on
 		PRIMARY KEY (scope, key)
 	);
-	CREATE INDEX ratelimit_ends ON ratelimit (ends);
+	CREATE INDEX ratelimit_expires ON ratelimit (expires);
 `
 
 const (
 	// flushEvery is how often changes are written; a crash loses what came after.
 	flushEvery = 10 * time.Second
-	// cleanEvery is how often rows are deleted that count no more.
-	cleanEvery = time.Hour
+	// keepFor is how long a row stays that counts no more, for clocks that go back.
+	keepFor = 2 * time.Hour
 	// batch is how many rows one write has, so that mail need not wait behind it.
 	batch = 500
 )
@@ -60,23 +60,18 @@ func (c *counters) Close() error {
 // run writes behind until ctx ends.
 func (c *counters) run(ctx context.Context) {
 	defer close(c.stopped)
-	flush, clean := time.NewTicker(flushEvery), time.NewTicker(cleanEvery)
-	defer flush.Stop()
-	defer clean.Stop()
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case <-flush.C:
-			err = c.flush(ctx)
-			c.sweep()
-		case <-clean.C:
-			err = c.clean(ctx)
+		case <-ticker.C:
 		}
-		if err != nil && ctx.Err() == nil {
+		if err := c.flush(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot keep rate limits over a restart", zap.Error(err))
 		}
+		c.sweep()
 	}
 }
 
@@ -118,9 +113,9 @@ func (c *counters) write(ctx context.Context, rows []counter) error {
 	err := c.store.Write(ctx, func(tx *store.Tx) error {
 		for i := range rows {
 			e := &rows[i]
-			if _, err := tx.Exec(`INSERT INTO ratelimit (scope, key, slice, counts, ends) VALUES (?, ?, ?, ?, ?)
-				ON CONFLICT (scope, key) DO UPDATE SET slice = excluded.slice, counts = excluded.counts, ends = excluded.ends`,
-				c.scope, e.key[:], e.slice, e.encode(), c.ends(e)); err != nil {
+			if _, err := tx.Exec(`INSERT INTO ratelimit (scope, key, slice, counts, expires) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (scope, key) DO UPDATE SET slice = excluded.slice, counts = excluded.counts, expires = excluded.expires`,
+				c.scope, e.key[:], e.slice, e.encode(), c.expires(e)); err != nil {
 				return err
 			}
 		}
@@ -132,15 +127,17 @@ func (c *counters) write(ctx context.Context, rows []counter) error {
 	return nil
 }
 
-// ends is when a counter's last events stop counting, in microseconds.
-func (c *counters) ends(e *counter) int64 { return (e.slice + numSlices) * c.slice / 1000 }
+// expires is when a counter's row is of no use any more, in microseconds.
+func (c *counters) expires(e *counter) int64 {
+	return (e.slice+numSlices)*c.slice/1000 + keepFor.Microseconds()
+}
 
 // load reads the counters that still count.
 func (c *counters) load(ctx context.Context) error {
 	now := c.now()
 	current := now.UnixNano() / c.slice
 	err := c.store.Read(ctx, func(s *store.Snapshot) error {
-		rows, err := s.Query(`SELECT key, slice, counts FROM ratelimit WHERE scope = ? AND ends > ?`, c.scope, now.UnixMicro())
+		rows, err := s.Query(`SELECT key, slice, counts FROM ratelimit WHERE scope = ? AND expires > ?`, c.scope, now.UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -166,30 +163,23 @@ func (c *counters) load(ctx context.Context) error {
 }
 
 func (c *counters) restore(e counter, current int64) {
-	e.roll(current)
+	if e.roll(current); e.sum() == 0 {
+		return
+	}
 	s := c.shard(e.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*s.find(e.key, current, int(c.max.Load())) = e
 }
 
-// clean deletes rows of all scopes that count no more, a batch at a time.
-func (c *counters) clean(ctx context.Context) error {
-	for {
-		var deleted int64
-		err := c.store.Write(ctx, func(tx *store.Tx) error {
-			result, err := tx.Exec(`DELETE FROM ratelimit WHERE (scope, key) IN
-				(SELECT scope, key FROM ratelimit WHERE ends <= ? LIMIT ?)`, c.now().UnixMicro(), batch)
-			deleted = result.RowsAffected
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("delete old rate limits: %w", err)
-		}
-		if deleted < batch {
-			return nil
-		}
+// sweepRows deletes rows of all scopes that are of no use any more.
+func sweepRows(tx *store.Tx, now time.Time, limit int) (int, error) {
+	result, err := tx.Exec(`DELETE FROM ratelimit WHERE rowid IN
+		(SELECT rowid FROM ratelimit WHERE expires <= ? ORDER BY expires LIMIT ?)`, now.UnixMicro(), limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete old rate limits: %w", err)
 	}
+	return int(result.RowsAffected), nil
 }
 
 func (e *counter) encode() []byte {

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core"
@@ -124,7 +125,7 @@ func TestFlush(t *testing.T) {
 	c := newStored(t, k.Now)
 	const many = 3*batch + 1
 	for i := range many {
-		c.take(key{byte(i), byte(i >> 8)}, 5, k.Now())
+		c.take(key{byte(i), byte(i >> 8)}, 1, 5, k.Now())
 	}
 	if err := c.flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -135,8 +136,8 @@ func TestFlush(t *testing.T) {
 	if _, err := deleteAll(t, c); err != nil {
 		t.Fatal(err)
 	}
-	c.take(key{1}, 5, k.Now())
-	c.take(key{2}, 1, k.Now())
+	c.take(key{1}, 1, 5, k.Now())
+	c.take(key{2}, 1, 1, k.Now())
 	if err := c.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +161,7 @@ func TestLoad(t *testing.T) {
 	k := newClock()
 	old := newStored(t, k.Now)
 	for i := range 7 {
-		old.take(key{1}, 10, k.Now().Add(time.Duration(i)*10*time.Minute))
+		old.take(key{1}, 1, 10, k.Now().Add(time.Duration(i)*10*time.Minute))
 	}
 	if err := old.flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -170,7 +171,7 @@ func TestLoad(t *testing.T) {
 	if err := other.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if used, _ := other.take(key{1}, 10, k.Now()); used != 1 {
+	if used, _ := other.take(key{1}, 1, 10, k.Now()); used != 1 {
 		t.Errorf("%d events of another scope count", used-1)
 	}
 	k.add(time.Hour)
@@ -179,8 +180,8 @@ func TestLoad(t *testing.T) {
 	if err := fresh.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want, _ := old.take(key{1}, 10, k.Now())
-	if got, _ := fresh.take(key{1}, 10, k.Now()); got != want {
+	want, _ := old.take(key{1}, 1, 10, k.Now())
+	if got, _ := fresh.take(key{1}, 1, 10, k.Now()); got != want {
 		t.Errorf("%d events were read, want %d", got-1, want-1)
 	}
 	if err := fresh.flush(t.Context()); err != nil {
@@ -193,7 +194,7 @@ func TestLoadBrokenRow(t *testing.T) {
 	k := newClock()
 	c := newStored(t, k.Now)
 	err := c.store.Write(t.Context(), func(tx *store.Tx) error {
-		_, err := tx.Exec(`INSERT INTO ratelimit (scope, key, slice, counts, ends) VALUES ('test', ?, 1, ?, ?)`,
+		_, err := tx.Exec(`INSERT INTO ratelimit (scope, key, slice, counts, expires) VALUES ('test', ?, 1, ?, ?)`,
 			[]byte("x"), []byte("y"), k.Now().Add(time.Hour).UnixMicro())
 		return err
 	})
@@ -211,34 +212,50 @@ func TestLoadBrokenRow(t *testing.T) {
 	}
 }
 
-func TestClean(t *testing.T) {
+func TestSweepRows(t *testing.T) {
 	t.Parallel()
 	k := newClock()
 	c := newStored(t, k.Now)
-	const old, young = 2*batch + 5, 3
+	const old, young, limit = 2*batch + 5, 3, 400
 	for i := range old {
-		c.take(key{1, byte(i), byte(i >> 8)}, 5, k.Now())
+		c.take(key{1, byte(i), byte(i >> 8)}, 1, 5, k.Now())
 	}
 	k.add(2 * time.Hour)
 	for i := range young {
-		c.take(key{2, byte(i)}, 5, k.Now())
+		c.take(key{2, byte(i)}, 1, 5, k.Now())
 	}
 	if err := c.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := rows(t, c); n != old+young {
-		t.Fatalf("%d rows, want %d", n, old+young)
+	var r core.Sweeper = new(Ratelimit)
+	sweep := func() (removed []int) {
+		for {
+			n := 0
+			err := c.store.Write(t.Context(), func(tx *store.Tx) (err error) {
+				n, err = r.Sweep(tx, k.Now(), limit)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if removed = append(removed, n); n < limit {
+				return removed
+			}
+		}
 	}
-	if err := c.clean(t.Context()); err != nil {
-		t.Fatal(err)
+	if got := sweep(); got[0] != 0 {
+		t.Errorf("%v rows removed within two hours after they count", got)
+	}
+	k.add(time.Hour + 20*time.Minute)
+	if diff := cmp.Diff([]int{limit, limit, old - 2*limit}, sweep()); diff != "" {
+		t.Errorf("rows removed (-want +got):\n%s", diff)
 	}
 	if n := rows(t, c); n != young {
 		t.Errorf("%d rows are left, want %d", n, young)
 	}
 }
 
-// TestRun has an hour pass and finds that changes were written, and rows that
-// count no more deleted.
+// TestRun finds that changes are written in time, and at the end.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -246,23 +263,27 @@ func TestRun(t *testing.T) {
 		if err := c.start(); err != nil {
 			t.Fatal(err)
 		}
-		c.take(key{1}, 5, time.Now())
+		c.take(key{1}, 1, 5, time.Now())
 		<-time.After(flushEvery + time.Second)
 		synctest.Wait()
 		if n := rows(t, c); n != 1 {
 			t.Errorf("%d rows after %s, want 1", n, flushEvery)
 		}
-		<-time.After(3 * cleanEvery)
+		<-time.After(3 * time.Hour)
 		synctest.Wait()
-		if n := rows(t, c); n != 0 {
-			t.Errorf("%d rows are left after %s", n, 3*cleanEvery)
+		held := 0
+		for i := range c.shards {
+			held += len(c.shards[i].list)
 		}
-		c.take(key{2}, 5, time.Now())
+		if held != 0 {
+			t.Errorf("%d counters are held that count no more", held)
+		}
+		c.take(key{2}, 1, 5, time.Now())
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if n := rows(t, c); n != 1 {
-			t.Errorf("%d rows after closing, want 1", n)
+		if n := rows(t, c); n != 2 {
+			t.Errorf("%d rows after closing, want 2", n)
 		}
 	})
 }

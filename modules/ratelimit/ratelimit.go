@@ -1,16 +1,18 @@
 // Package ratelimit is handler.ratelimit: no more than so many connections,
-// logins, messages or recipients in a time, counted by client, user, sender or
-// recipient.
+// logins, messages, recipients, bytes or refused recipients in a time, counted by
+// client, user, sender or recipient.
 //
 // It keeps a sliding window: in no stretch of time as long as the window are
 // there more than the limit's number of events. The window is kept in slices, so
-// an event may count for up to a seventh longer than it must. What was refused
-// does not count. Who is over the limit is deferred, with the number of seconds
-// after which it would pass.
+// an event may count for up to a seventh longer than it must. Events count when
+// they are let through here, whatever becomes of them later; what was refused
+// here does not count, also in mode monitor, where it passes all the same. Who is
+// over the limit is deferred, with the number of seconds after which it would
+// pass.
 //
 // Counters live in memory, outlive a change of the configuration that leaves
-// key and window alone, and are written behind: a restart resets none, a crash
-// those of the last seconds. Each handler of each listener has its own.
+// key, count and window alone, and are written behind: a restart resets none, a
+// crash those of the last seconds. Each handler of each listener has its own.
 package ratelimit
 
 import (
@@ -21,6 +23,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
@@ -32,17 +35,32 @@ const (
 	maxWindow = 366 * 24 * time.Hour
 )
 
+const actsAt = mail.AtConnect | mail.AtAuth | mail.AtMail | mail.AtRcpt | mail.AtData
+
+const actionDisconnect = "disconnect"
+
 func init() { core.Register(&Ratelimit{}) }
 
 // Ratelimit is the handler and its settings.
 type Ratelimit struct {
 	// Key says what is counted by: ip, the client's network; user, who logs in or
-	// has; from and from_domain, the reverse-path; rcpt, the recipient. Several
-	// count by their combination. A client for which one of them is not known is
-	// not counted.
-	Key []string `config:"key,required" values:"ip,user,from,from_domain,rcpt"`
-	// Limit is how many may pass in a time.
-	Limit config.Rate `config:"limit,required"`
+	// has; from and from_domain, the reverse-path; rcpt and rcpt_domain, the
+	// recipient. Several count by their combination. A client for which one of them
+	// is not known is not counted.
+	Key []string `config:"key,required" values:"ip,user,from,from_domain,rcpt,rcpt_domain"`
+	// Limit is how much may pass in a time: a number, "100/1h", or for bytes a
+	// size, "500MB/1h". What passes here counts, whatever becomes of it later; what
+	// is refused here does not.
+	Limit Limit `config:"limit,required" example:"100/1h"`
+	// Count says what is counted. failed are recipients that were refused for good,
+	// by this server's other handlers or because nobody has the address. Without
+	// it bytes are counted where the limit is a size, else what comes at the stage:
+	// connections, logins, messages or recipients.
+	Count string `config:"count" values:"connections,messages,recipients,bytes,failed"`
+	// Action is what happens to who is over the limit: defer tells the client when
+	// it would pass, disconnect also ends its SMTP session. A connection that is one
+	// too many always ends.
+	Action string `config:"action" default:"defer" values:"defer,disconnect"`
 	// IPv4Prefix is the length of the networks that count as one client.
 	IPv4Prefix int `config:"ipv4_prefix" default:"32" min:"8" max:"32"`
 	// IPv6Prefix is the same for IPv6, where a client commonly has a /64.
@@ -53,6 +71,7 @@ type Ratelimit struct {
 	// bytes each. Beyond it those with the fewest events are forgotten.
 	MaxKeys int `config:"max_keys" default:"1000000" min:"1000" max:"100000000"`
 
+	name     string
 	parts    parts
 	now      func() time.Time
 	counters *counters
@@ -61,16 +80,10 @@ type Ratelimit struct {
 // Module describes the handler.
 func (*Ratelimit) Module() core.Info {
 	return core.Info{
-		ID:             "handler.ratelimit",
-		Stages:         mail.AtConnect | mail.AtAuth | mail.AtMail | mail.AtRcpt,
-		StageAttribute: true,
-		New:            func() core.Module { return new(Ratelimit) },
+		ID: "handler.ratelimit", Stages: actsAt, StageAttribute: true,
+		New: func() core.Module { return new(Ratelimit) },
 	}
 }
-
-// DefaultStages is the first stage at which everything is known that the key
-// names.
-func (r *Ratelimit) DefaultStages() mail.Stages { return mail.At(r.parts.known()) }
 
 // Migrations gives the table of the counters.
 func (*Ratelimit) Migrations() store.Migrations {
@@ -79,8 +92,10 @@ func (*Ratelimit) Migrations() store.Migrations {
 
 // Provision finds the counters, which other instances may have made.
 func (r *Ratelimit) Provision(c *core.Context) error {
-	r.parts = parseParts(r.Key)
-	r.now = c.Now()
+	r.name, r.now, r.parts = c.Name(), c.Now(), parseParts(r.Key)
+	if r.Count == "" && r.Limit.Size > 0 {
+		r.Count = countBytes
+	}
 	scope := fmt.Sprintf("%s/%s %s %s", c.Listener(), c.Name(), r.describeKey(), config.FormatDuration(r.Limit.Window))
 	shared, err := core.Shared(c, "ratelimit "+scope, func() (*counters, error) {
 		return newCounters(scope, r.Limit.Window, options{store: c.Store(), log: c.Logger(), now: c.Now()}), nil
@@ -98,36 +113,10 @@ func (r *Ratelimit) describeKey() string {
 	if r.parts.has(partIP) {
 		key += fmt.Sprintf("/%d/%d", r.IPv4Prefix, r.IPv6Prefix)
 	}
+	if r.Count != "" {
+		key += " " + r.Count
+	}
 	return key
-}
-
-// Validate refuses an empty key and a window that cannot be kept.
-func (r *Ratelimit) Validate() core.Problems {
-	var problems core.Problems
-	if len(r.parts) == 0 {
-		problems.Errorf("key", "the key is empty, so there is nothing to count by: write what, such as \"ip\"")
-	}
-	if r.Limit.Window < minWindow || r.Limit.Window > maxWindow {
-		problems.Errorf("limit", "the time of the limit is %s: write one between %s and %s, such as \"100/1h\"",
-			config.FormatDuration(r.Limit.Window), config.FormatDuration(minWindow), config.FormatDuration(maxWindow))
-	}
-	return problems
-}
-
-// ValidateStages refuses a stage at which part of the key is never known.
-func (r *Ratelimit) ValidateStages(stages mail.Stages) core.Problems {
-	var problems core.Problems
-	known := r.parts.known()
-	if known == mail.StageMail && r.parts.onlyUser() {
-		known = mail.StageAuth // where the client names the user
-	}
-	for stage := range known {
-		if stages.Has(stage) {
-			problems.Errorf("stage", "at the stage %s it is not known yet what is counted by: the key %s is known from %s on",
-				stage, strings.Join(r.Key, ", "), known)
-		}
-	}
-	return problems
 }
 
 // NeedsLogin tells whether events are counted by user.
@@ -144,16 +133,84 @@ func (r *Ratelimit) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 	if r.excepted(tx.Session.RemoteAddr.Addr()) {
 		return mail.Continue("network is excepted"), nil
 	}
-	k, ok := r.key(tx)
+	n := r.weight(tx)
+	if n > r.Limit.N {
+		return mail.Reject(mail.NewReply(552, 3, 4, "Message is larger than may be sent in "+config.FormatDuration(r.Limit.Window)),
+			fmt.Sprintf("message of %s, limit is %s", r.Limit.amount(n), r.Limit)), nil
+	}
+	if tx.Stage == mail.StageData && r.parts.hasRecipient() {
+		return r.handleAll(tx, n), nil
+	}
+	k, ok := r.key(tx, tx.Recipient)
 	if !ok {
 		return mail.Continue("not counted: part of the key is not known"), nil
 	}
-	used, wait := r.counters.take(k, r.Limit.N, r.now())
-	if wait == 0 {
-		return mail.Continue("under the limit"), nil
+	if !r.counted(tx.Stage) {
+		if used, wait := r.counters.look(k, n, r.Limit.N, r.now()); wait > 0 {
+			return r.over(tx, tx.Recipient, used, wait), nil
+		}
+	} else if used, wait := r.counters.take(k, n, r.Limit.N, r.now()); wait > 0 {
+		return r.over(tx, tx.Recipient, used, wait), nil
 	}
-	return mail.Defer(tooMany(tx.Stage, wait), fmt.Sprintf("%s: %d in %s, limit is %s",
-		r.describe(tx), used, config.FormatDuration(r.Limit.Window), r.Limit)), nil
+	return mail.Continue("under the limit"), nil
+}
+
+// handleAll counts a message for each of its recipients, or for none of them: it
+// is refused as a whole.
+func (r *Ratelimit) handleAll(tx *mail.Transaction, n int) mail.Verdict {
+	now := r.now()
+	taken := make(map[key]bool, len(tx.Envelope.Recipients))
+	for _, recipient := range tx.Envelope.Recipients {
+		k, ok := r.key(tx, recipient)
+		if !ok || taken[k] {
+			continue
+		}
+		used, wait := r.counters.take(k, n, r.Limit.N, now)
+		if wait > 0 {
+			for k := range taken {
+				r.counters.give(k, n, now)
+			}
+			return r.over(tx, recipient, used, wait)
+		}
+		taken[k] = true
+	}
+	return mail.Continue("under the limit")
+}
+
+// over is the verdict on who is over the limit.
+func (r *Ratelimit) over(tx *mail.Transaction, recipient *mail.Recipient, used int, wait time.Duration) mail.Verdict {
+	return mail.Defer(r.tooMuch(tx.Stage, wait), fmt.Sprintf("%s: %s in %s, limit is %s",
+		mail.Printable(r.describe(tx, recipient), maxDescription), r.Limit.amount(used), config.FormatDuration(r.Limit.Window), r.Limit))
+}
+
+// maxDescription leaves room for the numbers in a reason.
+const maxDescription = 400
+
+// Observe counts a recipient that was refused for good, by whomever, but not where
+// when keeps this handler out.
+func (r *Ratelimit) Observe(_ context.Context, tx *mail.Transaction, outcome mail.Outcome) {
+	if r.Count != countFailed || outcome.Stage != mail.StageRcpt || outcome.Action != mail.ActionReject ||
+		r.excepted(tx.Session.RemoteAddr.Addr()) || r.skipped(tx) {
+		return
+	}
+	if k, ok := r.key(tx, tx.Recipient); ok {
+		r.counters.add(k, r.now())
+	}
+}
+
+// skipped tells whether this handler's when was false for the recipient.
+func (r *Ratelimit) skipped(tx *mail.Transaction) bool {
+	for i := len(tx.Entries) - 1; i >= 0 && tx.Entries[i].Stage == mail.StageRcpt; i-- {
+		if e := &tx.Entries[i]; e.Handler == r.name {
+			return e.Note == chain.NoteSkipped && tx.Recipient != nil && e.Recipient == tx.Recipient.Address.String()
+		}
+	}
+	return false
+}
+
+// Sweep deletes the rows of counters that count no more.
+func (*Ratelimit) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
+	return sweepRows(tx, now, limit)
 }
 
 func (r *Ratelimit) excepted(addr netip.Addr) bool {
@@ -169,30 +226,20 @@ func (r *Ratelimit) excepted(addr netip.Addr) bool {
 	return false
 }
 
-// tooMany is what a client over the limit is told (RFC 5321 section 4.2.2, RFC
-// 4954 section 6).
-func tooMany(stage mail.Stage, wait time.Duration) mail.Reply {
-	text := func(what string) string {
-		return fmt.Sprintf("Too many %s, try again in %d seconds", what, (wait+time.Second-1)/time.Second)
-	}
-	switch stage {
-	case mail.StageConnect:
-		return mail.NewReply(421, 7, 0, text("connections"))
-	case mail.StageAuth:
-		return mail.NewReply(454, 7, 0, text("logins"))
-	case mail.StageRcpt:
-		return mail.NewReply(450, 7, 1, text("recipients"))
-	default:
-		return mail.NewReply(450, 7, 1, text("messages"))
-	}
-}
+// names lists stages for a sentence.
+func names(stages mail.Stages) string { return strings.Join(stages.Names(), ", ") }
+
+func (r *Ratelimit) keyNames() string { return strings.Join(r.Key, ", ") }
 
 var (
-	_ core.Provisioner = (*Ratelimit)(nil)
-	_ core.Validator   = (*Ratelimit)(nil)
-	_ core.Migrator    = (*Ratelimit)(nil)
-	_ core.Starter     = (*Ratelimit)(nil)
-	_ core.Handler     = (*Ratelimit)(nil)
-
-	_ core.LoginHandler = (*Ratelimit)(nil)
+	_ core.Provisioner    = (*Ratelimit)(nil)
+	_ core.Validator      = (*Ratelimit)(nil)
+	_ core.StageChooser   = (*Ratelimit)(nil)
+	_ core.StageValidator = (*Ratelimit)(nil)
+	_ core.LoginHandler   = (*Ratelimit)(nil)
+	_ core.Migrator       = (*Ratelimit)(nil)
+	_ core.Sweeper        = (*Ratelimit)(nil)
+	_ core.Starter        = (*Ratelimit)(nil)
+	_ core.Handler        = (*Ratelimit)(nil)
+	_ core.Observer       = (*Ratelimit)(nil)
 )

@@ -8,19 +8,20 @@ import (
 	"github.com/mox-like/mox-like/core/mail"
 )
 
-// addFields puts on top of the message what this server has to say about it
-// before the chain looks: the Received field and, at submission, the fields that
-// RFC 6409 section 8 lets it add.
+// addFields puts on top of the message what this server has to say about it,
+// below what the chain has found out already: the Received field and, at
+// submission, the fields that RFC 6409 section 8 lets it add.
 func (s *session) addFields(tx *mail.Transaction) {
-	if s.listener.submission() {
-		if tx.Message.Header.Count("Date") == 0 {
-			tx.AddHeaderField("Date", tx.Started.Format(time.RFC1123Z))
-		}
-		if tx.Message.Header.Count("Message-ID") == 0 {
-			tx.AddHeaderField("Message-ID", "<"+tx.ID+"@"+s.listener.hostname+">")
-		}
+	tx.AddFieldBelow("Received", s.received(tx))
+	if !s.listener.submission() {
+		return
 	}
-	tx.AddHeaderField("Received", s.received(tx))
+	if tx.Message.Header.Count("Message-ID") == 0 {
+		tx.AddFieldBelow("Message-ID", "<"+tx.ID+"@"+s.listener.hostname+">")
+	}
+	if tx.Message.Header.Count("Date") == 0 {
+		tx.AddFieldBelow("Date", tx.Started.Format(time.RFC1123Z))
+	}
 }
 
 // received makes the value of the Received field (RFC 5321 section 4.4).

@@ -57,6 +57,8 @@ var packages = map[string]string{
 	"mbsync":    "isync",
 	"mkfs.ext4": "e2fsprogs",
 	"mount":     "mount",
+	"oathtool":  "oathtool",
+	"postfix":   "postfix",
 	"swaks":     "swaks libnet-ssleay-perl libauthen-sasl-perl",
 }
 

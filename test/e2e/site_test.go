@@ -29,8 +29,12 @@ type settings struct {
 	Server string // to the server block
 	MX     string // to the listener for strangers
 	Chain  string // to its chain, before the target
+	Login  string // to the chain of logins, before the password is checked
+	Factor string // to the same, behind that
+	Sent   string // to the chain of submission, before the target
 	IMAP   string // to the listener for reading mail
 	Alias  string // to the aliases of example.test
+	Domain string // to the block of example.test
 	More   string // blocks at the top
 }
 
@@ -50,7 +54,9 @@ tls "self_signed" "test" {
 }
 
 chain "login" {
+  {{.Login}}
   password {}
+  {{.Factor}}
 }
 
 listener "smtp" "mx" {
@@ -68,6 +74,7 @@ listener "smtp" "submission" {
   auth    = "required"
   chain {
     use "login" {}
+    {{.Sent}}
     deliver {}
   }
 }
@@ -95,6 +102,7 @@ domain "example.test" {
     "sales" = ["alice", "bob"]
     {{.Alias}}
   }
+  {{.Domain}}
 }
 
 domain "example.net" {

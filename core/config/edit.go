@@ -1,0 +1,192 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Given is a setting that does not come from a file.
+type Given struct {
+	// Name is the attribute, Value the text of its expression.
+	Name, Value string
+}
+
+// Overlay is a text made of settings that do not come from a file, so that
+// diagnostics can point into it.
+type Overlay struct {
+	file *File
+	name string
+	text bytes.Buffer
+	line int
+}
+
+// NewOverlay begins a text of that name. Its expressions see the variables of the
+// file, but must call neither env nor file.
+func (f *File) NewOverlay(name string) *Overlay { return &Overlay{file: f, name: name, line: 1} }
+
+// Text gives the text as it is so far, for Print.
+func (o *Overlay) Text() []byte { return bytes.Clone(o.text.Bytes()) }
+
+// Block adds a block with settings, which can be laid over another by
+// Block.Merge.
+func (o *Overlay) Block(header, label string, settings []Given) (*Block, Diagnostics) {
+	var ds Diagnostics
+	block := &hclsyntax.Block{Type: header, Labels: []string{label}}
+	body := &hclsyntax.Body{Attributes: make(hclsyntax.Attributes)}
+	block.TypeRange = o.write(header)
+	o.write(" ")
+	block.LabelRanges = []hcl.Range{o.write(fmt.Sprintf("%q", label))}
+	o.write(" ")
+	block.OpenBraceRange = o.write("{")
+	body.SrcRange = block.OpenBraceRange
+	o.newline()
+	for _, s := range settings {
+		a, more := o.attribute(s)
+		ds.Append(more)
+		if a != nil {
+			body.Attributes[s.Name] = a
+		}
+	}
+	block.CloseBraceRange = o.write("}")
+	o.newline()
+	body.SrcRange.End, body.EndRange = block.CloseBraceRange.End, block.CloseBraceRange
+	block.Body = body
+	return newBlock(block, o.file.Root.env), ds
+}
+
+// attribute adds one line. Each value is parsed on its own, so that none can be
+// more than a value.
+func (o *Overlay) attribute(s Given) (*hclsyntax.Attribute, Diagnostics) {
+	o.write("  ")
+	a := &hclsyntax.Attribute{Name: s.Name}
+	a.NameRange = o.write(s.Name)
+	o.write(" ")
+	a.EqualsRange = o.write("=")
+	o.write(" ")
+	start := o.at()
+	written := o.write(s.Value)
+	o.newline()
+	expr, ds := parseValue(s.Value, o.name, start)
+	for i := range ds {
+		ds[i].Range.Filename = o.name
+		if ds[i].Range.Start.Line != start.Line {
+			ds[i].Range = written
+		}
+	}
+	if !hclsyntax.ValidIdentifier(s.Name) {
+		ds.Errorf(a.NameRange, "config/unknown-attribute", "%q cannot be the name of an attribute", s.Name).
+			WithDetail("Attributes of blocks inside a handler are set in the file.")
+	}
+	if ds.HasErrors() {
+		return nil, ds
+	}
+	a.Expr, a.SrcRange = expr, hcl.RangeBetween(a.NameRange, written)
+	return a, ds
+}
+
+func (o *Overlay) at() hcl.Pos {
+	return hcl.Pos{Line: o.line, Column: o.column(), Byte: o.text.Len()}
+}
+
+// column counts characters like HCL, which counts grapheme clusters; the printer
+// goes by bytes.
+func (o *Overlay) column() int {
+	last := bytes.LastIndexByte(o.text.Bytes(), '\n') + 1
+	return len([]rune(string(o.text.Bytes()[last:]))) + 1
+}
+
+func (o *Overlay) write(text string) hcl.Range {
+	r := hcl.Range{Filename: o.name, Start: o.at()}
+	o.text.WriteString(text)
+	r.End = o.at()
+	return r
+}
+
+func (o *Overlay) newline() {
+	o.text.WriteByte('\n')
+	o.line++
+}
+
+// parseValue reads the expression of a setting that does not come from a file.
+func parseValue(text, filename string, start hcl.Pos) (hclsyntax.Expression, Diagnostics) {
+	var ds Diagnostics
+	whole := hcl.Range{Filename: filename, Start: start, End: start}
+	whole.End.Byte += len(text)
+	whole.End.Column += len([]rune(text))
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		ds.Errorf(whole, "hcl/syntax", "the value has a line end or another control character").
+			WithDetail(`A value is one line. In a string a line end is written as \n.`)
+		return nil, ds
+	}
+	if checkNesting(filename, []byte(text)) != nil {
+		ds.Errorf(whole, "config/too-deep", "the brackets of the value nest too deep")
+		return nil, ds
+	}
+	expr, hds := hclsyntax.ParseExpression([]byte(text), filename, start)
+	ds.Append(FromHCL("hcl/syntax", hds))
+	if ds.HasErrors() {
+		return nil, ds
+	}
+	hclsyntax.VisitAll(expr, func(n hclsyntax.Node) hcl.Diagnostics { //nolint:errcheck // the visitor gives no errors
+		if call, ok := n.(*hclsyntax.FunctionCallExpr); ok && (call.Name == "env" || call.Name == "file") {
+			ds.Errorf(call.NameRange, "expr/function", "%s cannot be called here", call.Name).
+				WithDetail("It would let a setting of a domain read what belongs to the server. Write the value itself, or use a variable of the file.")
+		}
+		return nil
+	})
+	return expr, ds
+}
+
+// ValueText gives the text of an expression for what a person types as a value: a
+// word that is none, such as 10m or monitor, is put in quotes.
+func ValueText(typed string) string {
+	expr, ds := parseValue(typed, "", hcl.InitialPos)
+	for _, d := range ds {
+		if d.Code == "expr/function" {
+			return typed // its diagnostic says more than that of a string would
+		}
+	}
+	if !ds.HasErrors() {
+		bare, ok := expr.(*hclsyntax.ScopeTraversalExpr)
+		if !ok || slices.Contains([]string{"var", "tx"}, bare.Traversal.RootName()) {
+			return typed
+		}
+	}
+	if strings.HasPrefix(typed, `"`) || strings.ContainsAny(typed, "{[(") {
+		return typed // meant as an expression, with a mistake in it
+	}
+	return string(hclwrite.TokensForValue(cty.StringVal(typed)).Bytes())
+}
+
+// Hidden is what stands for a value that must not be shown.
+const Hidden = `"****"`
+
+// Show gives the value of an attribute as the file would have it: evaluated, or as
+// it is written where a message is needed for that. Secrets are Hidden. It is ""
+// where the block does not have the attribute. sources are the File's, with the
+// texts of overlays.
+func (b *Block) Show(name string, sources map[string][]byte) string {
+	a, ok := b.Attribute(name)
+	if !ok {
+		return ""
+	}
+	value, ds := b.environment().evaluate(a.Expr, nil)
+	if ds.HasErrors() || !value.IsWhollyKnown() {
+		at := a.Expr.Range()
+		if src := sources[at.Filename]; at.Start.Byte <= at.End.Byte && at.End.Byte <= len(src) {
+			return string(src[at.Start.Byte:at.End.Byte])
+		}
+		return ""
+	}
+	if value.ContainsMarked() {
+		return Hidden
+	}
+	return string(hclwrite.TokensForValue(value).Bytes())
+}

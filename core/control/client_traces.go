@@ -1,0 +1,72 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/mox-like/mox-like/core/trace"
+)
+
+// Trace finds the record of a message or a login, or all those of a session.
+func (c *Client) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
+	if id == "" {
+		return nil, fmt.Errorf("find trace: no id is named: %w", ErrNotFound)
+	}
+	var list recordList
+	err := c.get(ctx, path("v1", "traces", id), nil, &list)
+	return list.Traces, err
+}
+
+// FindTraces gives the newest n records that match, the oldest of them first.
+func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+	q := query("from", f.From, "to", f.To, "user", f.User, "outcome", f.Outcome)
+	if f.IP.IsValid() {
+		q.Set("ip", f.IP.String())
+	}
+	q.Set("last", strconv.Itoa(n))
+	var list recordList
+	err := c.get(ctx, "/v1/traces", q, &list)
+	return list.Traces, err
+}
+
+// LastTraces gives the newest n records, the oldest of them first.
+func (c *Client) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
+	return c.FindTraces(ctx, trace.Filter{}, n)
+}
+
+// maxLine bounds a record that is followed, in bytes.
+const maxLine = 4 << 20
+
+// FollowTraces shows each record as it is added.
+func (c *Client) FollowTraces(ctx context.Context, show func(*trace.Record) error) error {
+	response, _, err := c.send(ctx, request{method: http.MethodGet, path: "/v1/traces/follow"})
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		r := new(trace.Record)
+		if err := json.Unmarshal(lines.Bytes(), r); err != nil {
+			return fmt.Errorf("follow traces: %w", err)
+		}
+		if err := show(r); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("follow traces: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/mox-like/mox-like/core/trace"
+)
+
+// Trace finds the record of a message or a login, or all those of a session.
+func (l *Local) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
+	return l.host.Traces().Lookup(ctx, id)
+}
+
+// FindTraces gives the newest n records that match, the oldest of them first.
+func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+	if n < 1 || n > MaxTraces {
+		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: the number is from 1 to %d, not %d", MaxTraces, n)}
+	}
+	list, err := l.host.Traces().Find(ctx, f, n)
+	slices.SortStableFunc(list, func(a, b *trace.Record) int { return a.Time.Compare(b.Time) })
+	return list, err
+}
+
+// LastTraces gives the newest n records, the oldest of them first.
+func (l *Local) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
+	return l.FindTraces(ctx, trace.Filter{}, n)
+}
+
+// FollowTraces shows each record as it is added.
+func (l *Local) FollowTraces(ctx context.Context, show func(*trace.Record) error) error {
+	if l.process == nil {
+		return fmt.Errorf("follow traces: %w", ErrNotRunning)
+	}
+	records, stop := l.host.Traces().Follow()
+	defer stop()
+	for {
+		select {
+		case r, ok := <-records:
+			if !ok {
+				return nil
+			}
+			if err := show(r); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package blocklist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+// Blocklist refuses clients from networks that are blocked: by the command
+// blocklist, by imported lists, by other handlers such as bruteforce, or by these
+// settings.
+type Blocklist struct {
+	// Networks are blocked as long as they stand here.
+	Networks []netip.Prefix `config:"networks" example:"192.0.2.0/24"`
+	// File has a network a line, as the command blocklist import reads it; it is
+	// read at the start and at every reload. A relative path stands beside the
+	// configuration file.
+	File string `config:"file" example:"blocklist.txt"`
+	// Allow lists networks that are never blocked, whatever else says so.
+	Allow []netip.Prefix `config:"allow" example:"198.51.100.0/24"`
+	// Sources are those whose blocks count, such as admin, bruteforce, or the name of
+	// an imported list; without it all count. What these settings block counts
+	// always.
+	Sources []string `config:"sources"`
+	// Action is reject, so that the client gives up, or defer, so that it comes back.
+	Action string `config:"action" default:"reject" values:"reject,defer"`
+
+	blocks   blocker
+	users    []sparer
+	now      func() time.Time
+	user     *core.SystemUser
+	hostname string
+	networks list
+	fileList list
+}
+
+// blocker is the service that keeps the blocks.
+type blocker interface {
+	// BlockedBy gives a block of one of the sources that covers an address.
+	BlockedBy(addr netip.Addr, now time.Time, sources []string) (control.Block, bool)
+	// WhyBlocked gives all blocks that cover an address.
+	WhyBlocked(ctx context.Context, addr netip.Addr) ([]control.Block, error)
+}
+
+// sparer is a service that blocks networks for what some of those who share them
+// do, and itself tells the others apart.
+type sparer interface {
+	// Spares tells that the block of that source must not close the address
+	// altogether.
+	Spares(source string, addr netip.Addr, now time.Time) bool
+}
+
+// Module describes the handler.
+func (*Blocklist) Module() core.Info {
+	return core.Info{
+		ID:             "handler.blocklist",
+		Stages:         mail.AtConnect | mail.AtAuth,
+		StageAttribute: true,
+		DefaultStages:  mail.AtConnect,
+		New:            func() core.Module { return new(Blocklist) },
+	}
+}
+
+// Provision finds the blocks.
+func (b *Blocklist) Provision(c *core.Context) error {
+	blocks, err := core.Service[blocker](c)
+	if err != nil {
+		return fmt.Errorf("find the blocks of this server: %w", err)
+	}
+	b.blocks, b.users = blocks, core.Services[sparer](c)
+	b.now, b.user, b.hostname = c.Now(), c.User(), c.Hostname()
+	if b.File != "" {
+		b.File = c.Path(b.File)
+	}
+	return nil
+}
+
+// Validate reads the file.
+func (b *Blocklist) Validate() core.Problems {
+	var problems core.Problems
+	for _, n := range b.Networks {
+		if n.Bits() == 0 {
+			problems.Errorf("networks", "%s is the whole internet: nobody could connect any more", n)
+		}
+		b.networks.add(normal(n))
+	}
+	b.networks.finish()
+	for _, source := range b.Sources {
+		if err := checkSource(source); err != nil {
+			problems.Errorf("sources", "%v", err)
+		}
+	}
+	if b.File == "" {
+		return problems
+	}
+	networks, err := readFile(b.File)
+	if err != nil {
+		problems.Errorf("file", "%v", err)
+		return problems
+	}
+	b.fileList = networks
+	if err := b.user.CheckReadable(b.File); err != nil {
+		problems.Warnf("file", "user %s, who the server becomes, cannot read %s at a reload: %v", b.user.Name, b.File, err)
+	}
+	return problems
+}
+
+func readFile(path string) (list, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe would keep the start waiting
+		return list{}, fmt.Errorf("the list of blocked networks cannot be read: %s: %w", path, errNoFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return list{}, fmt.Errorf("the list of blocked networks cannot be read: %w", err)
+	}
+	defer f.Close()
+	networks, err := parseList(context.Background(), f)
+	if err != nil {
+		return list{}, fmt.Errorf("%s, %w", path, err)
+	}
+	return networks, nil
+}
+
+var errNoFile = errors.New("it is not a file")
+
+// Handle refuses a client that is blocked.
+func (b *Blocklist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+	addr := tx.Session.RemoteAddr.Addr().Unmap().WithZone("")
+	if !addr.IsValid() {
+		return mail.Continue("the client has no address"), nil
+	}
+	if len(b.Allow) > 0 && slices.ContainsFunc(b.Allow, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		return mail.Continue("allowed by the settings"), nil
+	}
+	if n, ok := b.networks.find(addr); ok {
+		return b.refuse(tx.Stage, fmt.Sprintf("%s is blocked by the settings", n)), nil
+	}
+	if n, ok := b.fileList.find(addr); ok {
+		return b.refuse(tx.Stage, fmt.Sprintf("%s is blocked by the file %s", n, b.File)), nil
+	}
+	now := b.now()
+	block, ok := b.blocks.BlockedBy(addr, now, b.Sources)
+	if !ok {
+		return mail.Continue("not blocked"), nil
+	}
+	if b.spared(block.Source, addr, now) {
+		spared := block
+		if block, ok = b.other(ctx, addr, now); !ok {
+			return mail.Continue(describe(spared) + "; not refused here, since users have logged in from this address lately"), nil
+		}
+	}
+	return b.refuse(tx.Stage, fmt.Sprintf("%s; see: mox-like blocklist why %s", describe(block), addr)), nil
+}
+
+func (b *Blocklist) spared(source string, addr netip.Addr, now time.Time) bool {
+	return slices.ContainsFunc(b.users, func(s sparer) bool { return s.Spares(source, addr, now) })
+}
+
+// other gives a block that counts and that nobody spares the address.
+func (b *Blocklist) other(ctx context.Context, addr netip.Addr, now time.Time) (control.Block, bool) {
+	all, err := b.blocks.WhyBlocked(ctx, addr)
+	if err != nil {
+		return control.Block{}, false
+	}
+	i := slices.IndexFunc(all, func(o control.Block) bool { return heeded(o.Source, b.Sources) && !b.spared(o.Source, addr, now) })
+	if i < 0 {
+		return control.Block{}, false
+	}
+	return all[i], true
+}
+
+// describe says who blocks what, why, and for how long.
+func describe(b control.Block) string {
+	text := fmt.Sprintf("%s is blocked by %s", b.Network, b.Source)
+	if !b.Expires.IsZero() {
+		text += " until " + b.Expires.UTC().Format(time.RFC3339)
+	}
+	if b.Reason != "" {
+		text += ": " + b.Reason
+	}
+	return text
+}
+
+// refuse answers by action. A refusal at the auth stage must not look like a
+// wrong password, for which a client would ask its user.
+func (b *Blocklist) refuse(stage mail.Stage, reason string) mail.Verdict {
+	text := "Your network is blocked here; if this is a mistake, tell postmaster@" + b.hostname + " from elsewhere"
+	if b.Action == "reject" {
+		return mail.Reject(mail.NewReply(554, 7, 1, text), reason)
+	}
+	code := 421
+	if stage == mail.StageAuth {
+		code = 454
+	}
+	return mail.Defer(mail.NewReply(code, 7, 0, text), reason)
+}
+
+var (
+	_ core.Provisioner = (*Blocklist)(nil)
+	_ core.Validator   = (*Blocklist)(nil)
+	_ core.Handler     = (*Blocklist)(nil)
+)
