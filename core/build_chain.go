@@ -2,6 +2,7 @@ package core
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -218,6 +219,9 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 	if info.StageAttribute {
 		also = append(also, stages)
 	}
+	if !b.settable(info, block) {
+		return nil
+	}
 	m := b.one(info, block, b.context(name, b.listener), also...)
 	if m == nil {
 		return nil
@@ -252,6 +256,23 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 		s.Breaker = b.breaker(name)
 	}
 	return s
+}
+
+// settable refuses settings of the database that only the file can make: who may
+// tune a domain must not choose what the server runs, reads or talks to. It is
+// asked before the module sees them.
+func (b *chainBuilder) settable(info Info, block *config.Block) bool {
+	yes := true
+	for _, setting := range config.Reference(reflect.TypeOf(info.New())) {
+		a, ok := block.Attribute(setting.Name)
+		if !ok || !setting.FileOnly || b.gen.settings.file.Has(a.SrcRange.Filename) {
+			continue
+		}
+		yes = false
+		b.ds.Errorf(a.NameRange, "domain/file-only", "%s of %s can be set in the file only", setting.Name, info.Name()).
+			WithDetail("It decides what the server runs, reads or talks to. Write it into the file and reload.")
+	}
+	return yes
 }
 
 // targetPolicy refuses what would lose mail.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/dns"
 )
 
 // HandlerHealth tells how a handler of a listener does its work.
@@ -24,6 +25,15 @@ func (s *Server) Health() []HandlerHealth {
 		return nil
 	}
 	return r.health()
+}
+
+// DNS gives the figures of the resolver; none before Start.
+func (s *Server) DNS() dns.Stats {
+	r := s.host()
+	if r == nil {
+		return dns.Stats{}
+	}
+	return r.resolver.Stats()
 }
 
 func (r *runtime) health() []HandlerHealth {

@@ -194,6 +194,7 @@ func (p *process) Status(context.Context) (*control.Status, error) {
 		}
 		status.Listeners = append(status.Listeners, one)
 	}
+	status.Health(p.server)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	status.Reloaded, status.ReloadError = p.reloaded, p.reloadError

@@ -27,7 +27,8 @@ func newStatusCommand(s Streams) *cobra.Command {
 		Use:   "status",
 		Short: "Tell whether the server runs, and where it listens",
 		Long: `Tell whether a server runs on the configuration's data directory, since when,
-and where it listens.
+and where it listens; which handlers have given no verdict at times, and since when
+they fail; and when old rows were last removed.
 
 ` + exitCodes + `
   3  no server runs`,
@@ -88,5 +89,31 @@ func printStatus(s Streams, status *control.Status) {
 		fmt.Fprintf(s.Out, "reload         refused at %s: %s\n", status.Reloaded.Local().Format(time.DateTime), status.ReloadError)
 	default:
 		fmt.Fprintf(s.Out, "reload         in force since %s\n", status.Reloaded.Local().Format(time.DateTime))
+	}
+	printHealth(s, status)
+}
+
+// printHealth prints what has failed, and when old rows were last removed.
+func printHealth(s Streams, status *control.Status) {
+	for _, h := range status.Handlers {
+		state := h.State
+		if h.State != control.StateOK {
+			state += " since " + moment(h.Since)
+		}
+		fmt.Fprintf(s.Out, "handler        %s of %q: %s; %s, %d let pass; the last at %s: %s\n", h.Handler, h.Listener, state,
+			count(int(h.Errors), "error"), h.Passed, moment(h.LastErrorAt), harmless(h.LastError)) //nolint:gosec // so many do not come
+	}
+	if status.DNS != nil {
+		fmt.Fprintf(s.Out, "dns            no server answers since %s: %s\n", moment(status.DNS.Since), harmless(status.DNS.Error))
+	}
+	for _, c := range status.CleanUps {
+		if c.Last.IsZero() {
+			continue
+		}
+		line := fmt.Sprintf("%s removed at %s, %d since the start", count(int(c.Removed), "old row"), moment(c.Last), c.Total)
+		if c.Error != "" {
+			line += "; it failed: " + harmless(c.Error)
+		}
+		fmt.Fprintf(s.Out, "clean-up       %s: %s\n", c.Module, line)
 	}
 }

@@ -19,8 +19,9 @@
 // A setting is an attribute unless the tag says block (a nested block, a struct,
 // a pointer to one, or a slice of either), body (a nested block that is kept
 // undecoded), label (a label of the block, in the order of the struct) or remain
-// (all blocks that no other field takes). Further words are required and, for
-// labels, optional. Fields without a tag are not settings; an embedded struct
+// (all blocks that no other field takes). Further words are required, fileonly (for
+// what a domain's settings in the database must not change) and, for labels,
+// optional. Fields without a tag are not settings; an embedded struct
 // without a tag lends its fields. The tags default, min, max and values are read
 // by the rules of the field's own type; a list's default is separated by commas.
 // So is the tag example, which diagnostics show where the type says too little.

@@ -33,6 +33,9 @@ type Setting struct {
 	Example string
 	// Required says that the file must have it.
 	Required bool
+	// FileOnly says that only the file can set it, since it decides what the server
+	// runs, reads or talks to.
+	FileOnly bool
 	// Repeated says that the block may stand several times.
 	Repeated bool
 	// Default is the value where the file has none, as the tag writes it; ""
@@ -68,7 +71,7 @@ func reference(t reflect.Type, within []reflect.Type) []Setting {
 	var list []Setting
 	for _, f := range schemaOf(t).settings {
 		out := Setting{
-			Name: f.name, Required: f.required, Repeated: f.many,
+			Name: f.name, Required: f.required, FileOnly: f.fileOnly, Repeated: f.many,
 			Default: f.def, HasDefault: f.hasDef, Values: slices.Clone(f.values),
 		}
 		out.Struct, out.Field = declaration(t, f.index)

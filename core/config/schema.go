@@ -29,6 +29,7 @@ type setting struct {
 	typ      reflect.Type
 	required bool
 	optional bool
+	fileOnly bool
 	// many marks a block or body field that takes several blocks.
 	many bool
 	// def is the text of the default tag.
@@ -109,6 +110,8 @@ func newSetting(t reflect.Type, f reflect.StructField, index []int, tag string) 
 			out.required = true
 		case "optional":
 			out.optional = true
+		case "fileonly":
+			out.fileOnly = true
 		case "block":
 			out.role = roleBlock
 		case "body":

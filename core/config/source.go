@@ -114,6 +114,13 @@ type File struct {
 	raw map[string][]byte // the texts as they were read
 }
 
+// Has tells whether the configuration was read from a file of that name, among
+// others.
+func (f *File) Has(name string) bool {
+	_, ok := f.Sources[name]
+	return ok
+}
+
 // Load reads a file with its includes and variables. The File is never nil.
 func Load(filename string, o Options) (*File, Diagnostics) {
 	l := newLoader(filename, o)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/store"
 )
 
@@ -87,6 +88,78 @@ type Status struct {
 	// that was refused.
 	Reloaded    time.Time `json:"reloaded,omitzero"`
 	ReloadError string    `json:"reload_error,omitempty"`
+	// Handlers are those that have failed since the start.
+	Handlers []HandlerStatus `json:"handlers,omitempty"`
+	// DNS is set while no name server answers.
+	DNS *DNSOutage `json:"dns_outage,omitempty"`
+	// CleanUps tell when old rows were last removed, by module.
+	CleanUps []CleanUp `json:"clean_ups,omitempty"`
+}
+
+// HandlerStatus tells how a handler does that has given no verdict at times.
+type HandlerStatus struct {
+	Listener string `json:"listener"`
+	Handler  string `json:"handler"`
+	// State is ok, failing (from an error to the next verdict), or resting (it is not
+	// asked for some seconds after repeated errors).
+	State string    `json:"state" enum:"ok,failing,resting"`
+	Since time.Time `json:"since,omitzero" doc:"When it began to fail, unless it is ok."`
+	// Errors is how often there was no verdict, Passed how often that let a client or
+	// a message pass.
+	Errors      uint64    `json:"errors"`
+	Passed      uint64    `json:"passed"`
+	LastError   string    `json:"last_error"`
+	LastErrorAt time.Time `json:"last_error_at"`
+}
+
+// The states of a HandlerStatus.
+const (
+	StateOK      = "ok"
+	StateFailing = "failing"
+	StateResting = "resting"
+)
+
+// DNSOutage is a time in which no name server answers.
+type DNSOutage struct {
+	Since time.Time `json:"since"`
+	Error string    `json:"error"`
+}
+
+// CleanUp tells when the old rows of a module were last removed.
+type CleanUp struct {
+	Module string    `json:"module"`
+	Last   time.Time `json:"last,omitzero"`
+	// Removed is how many went then, Total how many since the start.
+	Removed int64  `json:"removed"`
+	Total   int64  `json:"total"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Health fills in what a running server knows of its handlers, its name servers and
+// its old rows.
+func (s *Status) Health(server *core.Server) {
+	for _, h := range server.Health() {
+		if h.Errors == 0 {
+			continue
+		}
+		one := HandlerStatus{
+			Listener: h.Listener, Handler: h.Handler, State: StateOK, Errors: h.Errors, Passed: h.Passed,
+			LastError: h.LastError, LastErrorAt: h.LastErrorAt,
+		}
+		switch {
+		case h.Resting:
+			one.State, one.Since = StateResting, h.Since
+		case h.Failing:
+			one.State, one.Since = StateFailing, h.Since
+		}
+		s.Handlers = append(s.Handlers, one)
+	}
+	if o := server.DNS().Outage; !o.Since.IsZero() {
+		s.DNS = &DNSOutage{Since: o.Since, Error: o.Error}
+	}
+	for _, c := range server.CleanUps() {
+		s.CleanUps = append(s.CleanUps, CleanUp(c))
+	}
 }
 
 // Listener tells where a listener listens: host:port or unix:path.

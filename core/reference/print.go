@@ -29,7 +29,7 @@ func PrintText(w io.Writer, e Entry) error {
 		b.WriteString("\nIt has no settings.\n")
 	}
 	if e.Namespace() == "handler" {
-		b.WriteString("\n" + wrap("Every handler also has what 'mox-like modules block.handler' explains: a name of its own, when, on_error, timeout and mode.", ""))
+		b.WriteString("\n" + wrap("Every handler also has what 'mox-like modules block.handler' explains: a name of its own, enabled, when, on_error, timeout and mode.", ""))
 	}
 	_, err := w.Write(b.Bytes())
 	return err

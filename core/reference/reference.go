@@ -140,5 +140,8 @@ func (s Setting) Facts() string {
 	case s.HasDefault && s.Default != "":
 		facts = append(facts, "default "+s.Default)
 	}
+	if s.FileOnly {
+		facts = append(facts, "file only")
+	}
 	return strings.Join(facts, ", ")
 }

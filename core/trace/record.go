@@ -69,6 +69,9 @@ func NewRecord(kind Kind, tx *mail.Transaction, o mail.Outcome, now time.Time) *
 		Outcome:     Outcome{Action: o.Action.String(), Handler: o.Handler, Reason: o.Reason},
 		Entries:     tx.Entries,
 	}
+	if kind == KindLogin && o.Action == mail.ActionContinue {
+		r.Outcome.Action = mail.ActionAccept.String() // nobody had a word against it: it is in
+	}
 	if o.Refused() && o.Reply.Code != 0 {
 		r.Outcome.Reply = o.Reply.String()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xdg-go/stringprep"
 
+	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -21,12 +22,12 @@ const (
 
 var (
 	// ErrPasswordShort is returned for a new password under 8 characters.
-	ErrPasswordShort = errors.New("the password is too short: choose one of at least 8 characters")
+	ErrPasswordShort = control.Invalid(errors.New("the password is too short: choose one of at least 8 characters"))
 	// ErrPasswordLong is returned for a new password over 1024 bytes.
-	ErrPasswordLong = errors.New("the password is too long: choose one of at most 1024 bytes")
+	ErrPasswordLong = control.Invalid(errors.New("the password is too long: choose one of at most 1024 bytes"))
 	// ErrPasswordText is returned for a new password that mail clients could not
 	// send.
-	ErrPasswordText = errors.New("the password has a NUL or is not UTF-8: choose one that can be typed")
+	ErrPasswordText = control.Invalid(errors.New("the password has a NUL or is not UTF-8: choose one that can be typed"))
 )
 
 // CheckPassword tells whether an account can have that password.

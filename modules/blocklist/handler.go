@@ -23,7 +23,7 @@ type Blocklist struct {
 	// File has a network a line, as the command blocklist import reads it; it is
 	// read at the start and at every reload. A relative path stands beside the
 	// configuration file.
-	File string `config:"file" example:"blocklist.txt"`
+	File string `config:"file,fileonly" example:"blocklist.txt"`
 	// Allow lists networks that are never blocked, whatever else says so.
 	Allow []netip.Prefix `config:"allow" example:"198.51.100.0/24"`
 	// Sources are those whose blocks count, such as admin, bruteforce, or the name of

@@ -9,8 +9,8 @@ import (
 	"github.com/mox-like/mox-like/core/store"
 )
 
-// Times are microseconds since 1970, but for those of package-internal entries,
-// which are seconds. Every row says when it is of no use any more.
+// Times are microseconds since 1970 where a column does not say seconds. Every row
+// says when it is of no use any more.
 const schema = `
 	CREATE TABLE bruteforce_failure (
 		id      INTEGER PRIMARY KEY,

@@ -34,7 +34,7 @@ func init() { core.Register(ClamAV{}) }
 type ClamAV struct {
 	// Address is where clamd listens: "unix:path" (its LocalSocket) or
 	// "tcp:host:port" (its TCPAddr and TCPSocket).
-	Address Address `config:"address,required" example:"unix:/run/clamav/clamd.ctl"`
+	Address Address `config:"address,required,fileonly" example:"unix:/run/clamav/clamd.ctl"`
 	// Infected is what happens to a message with a virus: reject refuses it with
 	// 554, quarantine keeps it out of the inbox, tag lets it pass with the
 	// signature's name in X-Virus-Status.

@@ -31,7 +31,7 @@ type Exec struct {
 	Settings
 	// Command is the program and its arguments. The program is an absolute path, or
 	// one relative to the configuration file; PATH is not searched.
-	Command []string `config:"command,required" example:"/usr/local/bin/judge, --strict"`
+	Command []string `config:"command,required,fileonly" example:"/usr/local/bin/judge, --strict"`
 	// MaxRunning is how many run at once for this server; others wait, for half of
 	// timeout, and are then deferred.
 	MaxRunning int `config:"max_running" default:"8" min:"1" max:"1000"`

@@ -35,20 +35,20 @@ import (
 type HTTP struct {
 	Settings
 	// URL is where the service is, http or https. Certificates are verified.
-	URL string `config:"url,required" example:"https://judge.example.org/verdict"`
+	URL string `config:"url,required,fileonly" example:"https://judge.example.org/verdict"`
 	// Socket is the path of a Unix socket on which the service listens; the host in
 	// url then only stands in the request. A relative path stands beside the
 	// configuration file.
-	Socket string `config:"socket"`
+	Socket string `config:"socket,fileonly"`
 	// CA is a file of certificates in PEM: the service's must be signed by one of
 	// them. Without it those of the system count.
-	CA string `config:"ca"`
+	CA string `config:"ca,fileonly"`
 	// Headers are further header fields of the request. A password belongs into
 	// env("NAME").
-	Headers map[string]string `config:"headers"`
+	Headers map[string]string `config:"headers,fileonly"`
 	// Secret, of at least 16 bytes, signs each request: X-Mox-Like-Signature is the
 	// HMAC-SHA256 in hex of X-Mox-Like-Timestamp, a full stop and the body.
-	Secret string `config:"secret"`
+	Secret string `config:"secret,fileonly"`
 	// MaxRequests is how many are under way at once for this server; others wait,
 	// for half of timeout, and are then deferred.
 	MaxRequests int `config:"max_requests" default:"32" min:"1" max:"10000"`
