@@ -97,10 +97,10 @@ func checkMetrics(t *testing.T, s *core.Server) {
 	s.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
 	text := w.Body.String()
 	for _, line := range []string{
-		`mox_like_handler_errors_total{handler="again",listener="in"} 3`,
-		`mox_like_handler_failing{handler="ager",listener="in"} 1`,
-		`mox_like_verdicts_total{handler="sink",listener="in",stage="rcpt",verdict="accept"} 3`,
-		`mox_like_handler_seconds_count{handler="ager",listener="in"} 3`,
+		`mox_like_handler_errors_total{handler="again",listener="in",module="ager"} 3`,
+		`mox_like_handler_failing{handler="ager",listener="in",module="ager"} 1`,
+		`mox_like_verdicts_total{handler="sink",listener="in",module="sink",stage="rcpt",verdict="accept"} 3`,
+		`mox_like_handler_seconds_count{handler="ager",listener="in",module="ager"} 3`,
 		`mox_like_rows_removed_total{module="handler.ager"} 1234`,
 		`mox_like_ager_things 7`,
 		`mox_like_store_batch_size_bucket{le="+Inf"}`,

@@ -25,7 +25,10 @@ func (s *Server) Metrics() http.Handler {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4,
+		ErrorHandling:       promhttp.ContinueOnError, // one family that is wrong hides no other
+	})
 }
 
 // collector reads the counts when somebody asks; nothing is counted twice for it.
@@ -57,12 +60,12 @@ var (
 	traced      = counter("records_total", "Messages, logins and refused sessions, by how they ended.", "kind", "listener", "outcome")
 	tracedBytes = counter("message_bytes_total", "Sizes of the messages, by how they ended.", "listener", "outcome")
 
-	verdicts      = counter("verdicts_total", "What handlers said.", "listener", "handler", "stage", "verdict")
-	handlerErrors = counter("handler_errors_total", "How often a handler gave no verdict.", "listener", "handler")
-	handlerPassed = counter("handler_passed_total", "How often a handler gave no verdict and that let mail pass.", "listener", "handler")
-	handlerFails  = gauge("handler_failing", "1 from an error of the handler to its next verdict.", "listener", "handler")
-	handlerRests  = gauge("breaker_open", "1 while the handler rests after repeated errors.", "listener", "handler")
-	handlerTime   = prometheus.NewDesc("mox_like_handler_seconds", "How long handlers took.", []string{"listener", "handler"}, nil)
+	verdicts      = counter("verdicts_total", "What handlers said.", "listener", "handler", "module", "stage", "verdict")
+	handlerErrors = counter("handler_errors_total", "How often a handler gave no verdict.", "listener", "handler", "module")
+	handlerPassed = counter("handler_passed_total", "How often a handler gave no verdict and that let mail pass.", "listener", "handler", "module")
+	handlerFails  = gauge("handler_failing", "1 from an error of the handler to its next verdict.", "listener", "handler", "module")
+	handlerRests  = gauge("breaker_open", "1 while the handler rests after repeated errors.", "listener", "handler", "module")
+	handlerTime   = prometheus.NewDesc("mox_like_handler_seconds", "How long handlers took.", []string{"listener", "handler", "module"}, nil)
 
 	storeGroups  = counter("store_transactions_total", "Transactions that were committed.")
 	storeWrites  = counter("store_writes_total", "Writes that they held.")
@@ -130,21 +133,21 @@ func (h *HandlerHealth) collect(ch chan<- prometheus.Metric) {
 	for stage := range h.Verdicts {
 		for action, n := range h.Verdicts[stage] {
 			if n > 0 {
-				verdicts.send(ch, float64(n), h.Listener, h.Handler, mail.Stage(stage).String(), mail.Action(action).String())
+				verdicts.send(ch, float64(n), h.Listener, h.Handler, h.Module, mail.Stage(stage).String(), mail.Action(action).String())
 			}
 		}
 	}
-	handlerErrors.send(ch, float64(h.Errors), h.Listener, h.Handler)
-	handlerPassed.send(ch, float64(h.Passed), h.Listener, h.Handler)
-	handlerFails.send(ch, oneIf(h.Failing), h.Listener, h.Handler)
-	handlerRests.send(ch, oneIf(h.Resting), h.Listener, h.Handler)
+	handlerErrors.send(ch, float64(h.Errors), h.Listener, h.Handler, h.Module)
+	handlerPassed.send(ch, float64(h.Passed), h.Listener, h.Handler, h.Module)
+	handlerFails.send(ch, oneIf(h.Failing), h.Listener, h.Handler, h.Module)
+	handlerRests.send(ch, oneIf(h.Resting), h.Listener, h.Handler, h.Module)
 	buckets := make(map[float64]uint64, len(chain.Buckets))
 	var below uint64
 	for i, bound := range chain.Buckets {
 		below += h.Buckets[i]
 		buckets[bound.Seconds()] = below
 	}
-	ch <- prometheus.MustNewConstHistogram(handlerTime, h.Calls, h.Duration.Seconds(), buckets, h.Listener, h.Handler)
+	ch <- prometheus.MustNewConstHistogram(handlerTime, h.Calls, h.Duration.Seconds(), buckets, h.Listener, h.Handler, h.Module)
 }
 
 func oneIf(yes bool) float64 {

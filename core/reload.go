@@ -50,7 +50,7 @@ var errStopped = errors.New("the server does not run")
 
 // swap puts settings in force, and warns of those that it cannot.
 func (s *Server) swap(ctx context.Context, settings *settings) (config.Diagnostics, error) {
-	if err := s.changing.take(ctx); err != nil {
+	if err := s.changing.takeBefore(ctx, s.stopping); err != nil {
 		return nil, err
 	}
 	defer s.changing.pass()

@@ -75,6 +75,9 @@ type Server struct {
 	retired sync.WaitGroup // generations that drain after a reload
 	cut     chan struct{}  // closed when their time is over
 
+	stopping chan struct{} // closed when Stop begins: nobody waits for the turn any more
+	stopOnce sync.Once
+
 	mu      sync.Mutex
 	log     *logger  // guarded by mu, set once
 	runtime *runtime // guarded by mu, set once
@@ -110,13 +113,31 @@ func (t turn) take(ctx context.Context) error {
 	}
 }
 
+// takeBefore is take for who must not wait for a server that stops, since the stop
+// waits for him: the requests of its listeners.
+func (t turn) takeBefore(ctx context.Context, stopping <-chan struct{}) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-stopping:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (t turn) pass() { <-t }
 
 // NewServer makes a server that is not started.
 func NewServer(o Options) *Server {
 	return &Server{
 		options: o, reading: make(turn, 1), changing: make(turn, 1),
-		sockets: make(map[string]*socket), cut: make(chan struct{}),
+		sockets: make(map[string]*socket), cut: make(chan struct{}), stopping: make(chan struct{}),
 	}
 }
 
@@ -393,6 +414,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if run == nil {
 		return nil
 	}
+	s.stopOnce.Do(func() { close(s.stopping) })
 	limit, cancel := context.WithTimeout(ctx, run.settings.Server.DrainTimeout)
 	defer cancel()
 	if err := s.changing.take(limit); err != nil {

@@ -43,7 +43,7 @@ func (s *Server) hold(ctx context.Context) (*tuned, func(), error) {
 	if s.inForce() == nil {
 		return nil, nil, errStopped
 	}
-	if err := s.changing.take(ctx); err != nil {
+	if err := s.changing.takeBefore(ctx, s.stopping); err != nil {
 		return nil, nil, fmt.Errorf("wait for another change: %w", err)
 	}
 	t, err := s.tuned(ctx)

@@ -110,8 +110,13 @@ func (s *step) attributes() []config.Setting {
 	return list
 }
 
-// isSecret tells whether the value of a setting is a secret by its type.
+// isSecret tells whether the value of a setting is nothing for those who may look
+// at a domain's settings: a secret by its type, and what only the file can set,
+// such as the arguments of a program.
 func isSecret(s config.Setting) bool {
+	if s.FileOnly {
+		return true
+	}
 	field, ok := s.Struct.FieldByName(s.Field)
 	if !ok {
 		return false

@@ -219,7 +219,7 @@ func TestTuningRefusesAndChangesNothing(t *testing.T) {
 		"more than one":  {[]string{"one.text", "\"x\"\nmode = \"monitor\""}, nil},
 		"comment":        {[]string{"one.text", `"x" /* `}, nil},
 		"word":           {[]string{"one.text", "x"}, nil},
-		"env":            {[]string{"one.text", `env("HOME")`}, []string{`2:10 error[expr/function]: env cannot be called here | It would let a setting of a domain read what belongs to the server. Write the value itself, or use a variable of the file.`}},
+		"env":            {[]string{"one.text", `env("HOME")`}, []string{`2:10 error[expr/function]: env cannot be called here | It would let a setting of a domain read what belongs to the server. Write the value itself.`}},
 		"file":           {[]string{"one.text", `lower(file("/etc/passwd"))`}, nil},
 		"validate":       {[]string{"one.fails", `"validate"`}, []string{`3:10 error[handler.probe]: the text "mine" does not please`}},
 		"provision":      {[]string{"one.fails", `"provision"`}, nil},

@@ -135,8 +135,8 @@ const maxError = 500
 // quiet is how long a handler that fails again and again is not logged again.
 const quiet = time.Minute
 
-// failed counts an error and tells whether it shall be logged: the first after a
-// verdict, but at most one a minute.
+// failed counts an error and tells whether it shall be logged: one of several in a
+// row, the first unless a minute has not passed since another was.
 func (t *Tally) failed(err error, passed bool, took time.Duration, now time.Time) bool {
 	if t == nil {
 		return true
@@ -151,13 +151,13 @@ func (t *Tally) failed(err error, passed bool, took time.Duration, now time.Time
 	if !isResting(err) || t.health.LastError == "" {
 		t.health.LastError, t.health.LastErrorAt = mail.Printable(err.Error(), maxError), now
 	}
-	first := !t.health.Failing
-	if first {
+	if !t.health.Failing {
 		t.health.Failing, t.health.Since, t.since = true, now, before
 		t.failing.Store(true)
 	}
-	if !first || !t.logged.IsZero() && now.Sub(t.logged) < quiet && now.After(t.logged) {
-		return false
+	soon := now.Sub(t.logged)
+	if t.logged.After(t.health.Since) || t.logged.Equal(t.health.Since) || !t.logged.IsZero() && soon >= 0 && soon < quiet {
+		return false // these errors have their line, or the ones of just before had
 	}
 	t.logged = now
 	return true

@@ -63,3 +63,34 @@ func TestTally(t *testing.T) {
 		t.Errorf("when all is well again the health is %+v", h)
 	}
 }
+
+// TestTallyOfALongOutage: an outage that begins soon after another has its line
+// too, once it is no flapping any more.
+func TestTallyOfALongOutage(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.InfoLevel)
+	log := zap.New(core)
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	away := true
+	s := step("scan", mail.AtData, handler(func(context.Context, *mail.Transaction) (mail.Verdict, error) {
+		now = now.Add(time.Second)
+		if away {
+			return mail.Verdict{}, errors.New("away")
+		}
+		return mail.Continue("clean"), nil
+	}))
+	s.Tally = chain.NewTally("mx", "scan", "clamav", log)
+	c := chain.New([]*chain.Step{s}, chain.Options{Logger: log, Now: func() time.Time { return now }})
+	for i := range 1000 {
+		away = i < 3 || i > 5
+		c.Run(t.Context(), mail.StageData, newTransaction())
+	}
+	if got := logs.FilterMessage("handler gave no verdict").Len(); got != 2 {
+		t.Errorf("%d lines about two outages, want 2", got)
+	}
+	away = false
+	c.Run(t.Context(), mail.StageData, newTransaction())
+	if got := logs.FilterMessage("handler answers again").Len(); got != 2 {
+		t.Errorf("%d lines about their ends, want 2", got)
+	}
+}

@@ -27,8 +27,9 @@ type Overlay struct {
 	line int
 }
 
-// NewOverlay begins a text of that name. Its expressions see the variables of the
-// file, but must call neither env nor file.
+// NewOverlay begins a text of that name. Its expressions know neither the variables
+// of the file nor env, file and for: who may set a domain's settings must not reach
+// what belongs to the server.
 func (f *File) NewOverlay(name string) *Overlay { return &Overlay{file: f, name: name, line: 1} }
 
 // Text gives the text as it is so far, for Print.
@@ -135,13 +136,29 @@ func parseValue(text, filename string, start hcl.Pos) (hclsyntax.Expression, Dia
 		return nil, ds
 	}
 	hclsyntax.VisitAll(expr, func(n hclsyntax.Node) hcl.Diagnostics { //nolint:errcheck // the visitor gives no errors
-		if call, ok := n.(*hclsyntax.FunctionCallExpr); ok && (call.Name == "env" || call.Name == "file") {
-			ds.Errorf(call.NameRange, "expr/function", "%s cannot be called here", call.Name).
-				WithDetail("It would let a setting of a domain read what belongs to the server. Write the value itself, or use a variable of the file.")
-		}
+		refuseNode(n, &ds)
 		return nil
 	})
 	return expr, ds
+}
+
+// refuseNode refuses what lets a value reach beyond the domain that it is for.
+func refuseNode(n hclsyntax.Node, ds *Diagnostics) {
+	switch e := n.(type) {
+	case *hclsyntax.FunctionCallExpr:
+		if e.Name == "env" || e.Name == "file" {
+			ds.Errorf(e.NameRange, "expr/function", "%s cannot be called here", e.Name).
+				WithDetail("It would let a setting of a domain read what belongs to the server. Write the value itself.")
+		}
+	case *hclsyntax.ScopeTraversalExpr:
+		if e.Traversal.RootName() == "var" {
+			ds.Errorf(e.SrcRange, "expr/variable", "variables of the file are not known here").
+				WithDetail("They may be secrets of the server. Write the value itself.")
+		}
+	case *hclsyntax.ForExpr:
+		// A few of them inside each other make a value that fills the memory.
+		ds.Errorf(e.SrcRange, "expr/for", "for cannot be used here").WithDetail("Write the value itself.")
+	}
 }
 
 // ValueText gives the text of an expression for what a person types as a value: a
@@ -149,13 +166,13 @@ func parseValue(text, filename string, start hcl.Pos) (hclsyntax.Expression, Dia
 func ValueText(typed string) string {
 	expr, ds := parseValue(typed, "", hcl.InitialPos)
 	for _, d := range ds {
-		if d.Code == "expr/function" {
+		if slices.Contains([]string{"expr/function", "expr/variable", "expr/for"}, d.Code) {
 			return typed // its diagnostic says more than that of a string would
 		}
 	}
 	if !ds.HasErrors() {
 		bare, ok := expr.(*hclsyntax.ScopeTraversalExpr)
-		if !ok || slices.Contains([]string{"var", "tx"}, bare.Traversal.RootName()) {
+		if !ok || bare.Traversal.RootName() == "tx" {
 			return typed
 		}
 	}

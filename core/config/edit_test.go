@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -53,14 +54,13 @@ func TestValueText(t *testing.T) {
 func TestOverlayIsLaidOverABlock(t *testing.T) {
 	t.Parallel()
 	f := parsed(t, `
-variable "wait" { default = "7m" }
 greylist {
   delay  = "5m"
   window = "1d"
 }
 `)
 	o := f.NewOverlay("database: domain example.org")
-	block, ds := o.Block("settings", "greylist", []config.Given{{Name: "delay", Value: "var.wait"}, {Name: "window", Value: `"2 days"`}})
+	block, ds := o.Block("settings", "greylist", []config.Given{{Name: "delay", Value: `"7m"`}, {Name: "window", Value: `"2 days"`}})
 	if len(ds) > 0 {
 		t.Fatal(ds)
 	}
@@ -85,6 +85,36 @@ greylist {
 	}
 	if got := block.Show("delay", nil); got != `"7m"` {
 		t.Errorf("delay shows as %s", got)
+	}
+}
+
+// TestOverlayReachesNothing: a value can neither read what belongs to the server
+// nor grow beyond its text.
+func TestOverlayReachesNothing(t *testing.T) {
+	t.Parallel()
+	f := parsed(t, `
+variable "secret" {
+  default   = "abc"
+  sensitive = true
+}
+x {}
+`)
+	for value, code := range map[string]string{
+		`env("HOME")`:                           "expr/function",
+		`upper(file("/etc/hostname"))`:          "expr/function",
+		`var.secret`:                            "expr/variable",
+		`"a${var.secret}b"`:                     "expr/variable",
+		`var["secret"]`:                         "expr/variable",
+		`matches(var.secret, "^a") ? 1 : 2`:     "expr/variable",
+		`tx.header[var.secret] == "x"`:          "expr/variable",
+		`[for a in [1, 2]: [for b in [3]: b]]`:  "expr/for",
+		`"%{ for a in [1, 2] }${a}%{ endfor }"`: "expr/for",
+		`{ for k in ["a"] : k => 1 }`:           "expr/for",
+	} {
+		_, ds := f.NewOverlay("database").Block("settings", "x", []config.Given{{Name: "value", Value: value}})
+		if len(ds) == 0 || ds[0].Code != code || strings.Contains(fmt.Sprint(ds), "abc") {
+			t.Errorf("%s: %v", value, ds)
+		}
 	}
 }
 

@@ -45,10 +45,10 @@ type HTTP struct {
 	CA string `config:"ca,fileonly"`
 	// Headers are further header fields of the request. A password belongs into
 	// env("NAME").
-	Headers map[string]string `config:"headers,fileonly"`
+	Headers map[string]mail.Secret `config:"headers,fileonly"`
 	// Secret, of at least 16 bytes, signs each request: X-Mox-Like-Signature is the
 	// HMAC-SHA256 in hex of X-Mox-Like-Timestamp, a full stop and the body.
-	Secret string `config:"secret,fileonly"`
+	Secret mail.Secret `config:"secret,fileonly"`
 	// MaxRequests is how many are under way at once for this server; others wait,
 	// for half of timeout, and are then deferred.
 	MaxRequests int `config:"max_requests" default:"32" min:"1" max:"10000"`
@@ -86,7 +86,7 @@ func (h *HTTP) Provision(c *core.Context) error {
 	if err != nil {
 		return err
 	}
-	service := &service{url: target, headers: h.Headers, secret: []byte(h.Secret), pool: shared, now: c.Now()}
+	service := &service{url: target, headers: h.Headers, secret: []byte(h.Secret.Reveal()), pool: shared, now: c.Now()}
 	h.judge, err = newJudge(c, h.Settings, "http "+h.Socket+" "+h.URL, h.MaxRequests, service)
 	return err
 }
@@ -142,7 +142,7 @@ func (h *HTTP) Validate() core.Problems {
 		problems.Errorf("secret", "the secret has %d bytes and needs %d: make one with: openssl rand -hex 32", len(h.Secret), minSecret)
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
-		if fault := headerFault(name, h.Headers[name]); fault != "" {
+		if fault := headerFault(name, h.Headers[name].Reveal()); fault != "" {
 			problems.Errorf("headers", "the header field %.80q %s", name, fault)
 		}
 	}
@@ -207,7 +207,7 @@ func (p *pool) Close() error {
 // service sends requests to a web service.
 type service struct {
 	url     *url.URL
-	headers map[string]string
+	headers map[string]mail.Secret
 	secret  []byte
 	pool    *pool
 	now     func() time.Time
@@ -232,7 +232,7 @@ func (s *service) post(ctx context.Context, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	for name, value := range s.headers {
-		request.Header.Set(name, value)
+		request.Header.Set(name, value.Reveal())
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")

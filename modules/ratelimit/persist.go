@@ -11,7 +11,22 @@ import (
 	"github.com/mox-like/mox-like/core/store"
 )
 
-const schema = `
+// schema1 and schema2 are the steps of the table. Counters may be lost, so that the
+// second step begins anew.
+const (
+	schema1 = `
+	CREATE TABLE ratelimit (
+		scope  TEXT NOT NULL,
+		key    BLOB NOT NULL,
+		slice  BIGINT NOT NULL,
+		counts BLOB NOT NULL,
+		ends   BIGINT NOT NULL,
+		PRIMARY KEY (scope, key)
+	);
+	CREATE INDEX ratelimit_ends ON ratelimit (ends);
+`
+	schema2 = `
+	DROP TABLE ratelimit;
 	CREATE TABLE ratelimit (
 		scope   TEXT NOT NULL,   -- listener, handler, key, count and window
 		key     BLOB NOT NULL,
@@ -22,6 +37,7 @@ const schema = `
 	);
 	CREATE INDEX ratelimit_expires ON ratelimit (expires);
 `
+)
 
 const (
 	// flushEvery is how often changes are written; a crash loses what came after.

@@ -287,3 +287,31 @@ func TestRun(t *testing.T) {
 		}
 	})
 }
+
+// TestMigratesFromTheFirstTable: a database that knows only the first step is
+// brought to the table of today.
+func TestMigratesFromTheFirstTable(t *testing.T) {
+	t.Parallel()
+	s, err := store.OpenMemory(store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.Migrate(t.Context(), store.Migrations{Module: "ratelimit", Steps: []string{schema1}}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec("INSERT INTO ratelimit (scope, key, slice, counts, ends) VALUES ('s', x'00', 1, x'00', 1)")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Migrate(t.Context(), new(Ratelimit).Migrations()); err != nil {
+		t.Fatal(err)
+	}
+	c := newCounters("s", time.Minute, options{store: s, now: time.Now})
+	if err := c.load(t.Context()); err != nil {
+		t.Errorf("load counters: %v", err)
+	}
+}

@@ -87,7 +87,7 @@ func (*Ratelimit) Module() core.Info {
 
 // Migrations gives the table of the counters.
 func (*Ratelimit) Migrations() store.Migrations {
-	return store.Migrations{Module: "ratelimit", Steps: []string{schema}}
+	return store.Migrations{Module: "ratelimit", Steps: []string{schema1, schema2}}
 }
 
 // Provision finds the counters, which other instances may have made.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,15 +43,15 @@ func (s *site) blocks(t *testing.T, address string) []control.Block {
 	return lines[control.Block](t, s.do(t, "blocklist", "why", "--json", address))
 }
 
-// owned fails the test unless an owner gets in at home by both protocols, with
-// real clients.
-func (p *process) owned(t *testing.T, user string) {
+// owned fails the test unless alice gets in at home by both protocols, with real
+// clients.
+func (p *process) owned(t *testing.T) {
 	t.Helper()
-	if r := p.swaksLogin(t, home, user, password); r.code != 0 {
-		t.Errorf("%s cannot send: exit status %d\n%s", user, r.code, r.stdout)
+	if r := p.swaksLogin(t, home, alice, password); r.code != 0 {
+		t.Errorf("alice cannot send: exit status %d\n%s", r.code, r.stdout)
 	}
-	if code := p.curlLogin(t, home, user, password); code != 0 {
-		t.Errorf("%s cannot read: curl exits with %d", user, code)
+	if code := p.curlLogin(t, home, alice, password); code != 0 {
+		t.Errorf("alice cannot read: curl exits with %d", code)
 	}
 }
 
@@ -60,7 +61,7 @@ func TestBruteForceByFailedLogins(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Login: "bruteforce {}", Chain: "blocklist {}"})
 	p := s.serve(t, alice, bob)
-	p.owned(t, alice)
+	p.owned(t)
 	const attempts = 5 // the default
 	attackers := map[string]string{"SMTP": "127.0.0.5", "IMAP": "127.0.0.6"}
 	const loginDenied = 67
@@ -73,7 +74,7 @@ func TestBruteForceByFailedLogins(t *testing.T) {
 			t.Errorf("guess %d: curl exits with %d", n, code)
 		}
 		if n%2 == 0 {
-			p.owned(t, alice)
+			p.owned(t)
 		}
 	}
 	for protocol, attacker := range attackers {
@@ -101,7 +102,7 @@ func TestBruteForceByFailedLogins(t *testing.T) {
 			t.Errorf("the trace says %+v", e)
 		}
 	}
-	p.owned(t, alice)
+	p.owned(t)
 	p.answers(t, "SMTP", unknown, alice, password, letIn) // a few guesses do not close the account
 
 	s.do(t, "blocklist", "remove", attackers["SMTP"])
@@ -121,7 +122,7 @@ func TestBruteForceByFailedLogins(t *testing.T) {
 	s.do(t, "blocklist", "add", "127.0.7.0/24", "--reason", "scans all ports", "--for", "1d")
 	p = s.start(t)
 	p.answers(t, "IMAP", attackers["IMAP"], bob, password, letIn)
-	p.owned(t, alice)
+	p.owned(t)
 	if _, err := dial(p.address(t, "mx"), "127.0.7.7"); err == nil || !strings.Contains(err.Error(), `"554 5.7.1 `) {
 		t.Errorf("what was blocked with the server stopped may bring mail: %v", err)
 	}
@@ -134,7 +135,7 @@ func TestBruteForceFromTheOwnersNetwork(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Login: "bruteforce {\n attempts = 2\n known_factor = 2\n }"})
 	p := s.serve(t, alice, bob)
-	p.owned(t, alice)
+	p.owned(t)
 	for n := range 4 {
 		p.answers(t, "SMTP", home, bob, fmt.Sprintf("guess %d", n), denied)
 	}
@@ -145,7 +146,7 @@ func TestBruteForceFromTheOwnersNetwork(t *testing.T) {
 		p.answers(t, protocol, home, bob, password, putOff)
 		p.answers(t, protocol, unknown, bob, password, letIn)
 	}
-	p.owned(t, alice)
+	p.owned(t)
 }
 
 // TestBruteForceByBotnet has each address fail once at alice's account. It is
@@ -154,7 +155,7 @@ func TestBruteForceByBotnet(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Login: "bruteforce {}"})
 	p := s.serve(t, alice, bob)
-	p.owned(t, alice)
+	p.owned(t)
 	const bots = 20 // the default of account_attempts
 	var all sync.WaitGroup
 	errs := make([]error, bots)
@@ -169,7 +170,7 @@ func TestBruteForceByBotnet(t *testing.T) {
 		})
 	}
 	for range 3 {
-		p.owned(t, alice)
+		p.owned(t)
 	}
 	all.Wait()
 	for bot, err := range errs {
@@ -192,12 +193,12 @@ func TestBruteForceByBotnet(t *testing.T) {
 	if list := lines[control.Block](t, s.do(t, "blocklist", "list", "--json")); len(list) != 0 {
 		t.Errorf("addresses that failed once are blocked: %+v", list)
 	}
-	p.owned(t, alice)
+	p.owned(t)
 
 	p.stop(t)
 	p = s.start(t)
 	p.answers(t, "IMAP", unknown, alice, password, denied)
-	p.owned(t, alice)
+	p.owned(t)
 	s.do(t, "user", "unlock", alice)
 	p.answers(t, "IMAP", unknown, alice, password, letIn)
 	p.answers(t, "SMTP", unknown, alice, password, letIn)
@@ -209,7 +210,7 @@ func TestPasswordSpray(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Login: "bruteforce {\n attempts = 25\n usernames = 6\n }"})
 	p := s.serve(t, alice, bob)
-	p.owned(t, alice)
+	p.owned(t)
 	const attacker = "127.0.0.7"
 	users := []string{alice, bob, "carol@example.test", "dave@example.test", "erin@example.test", "frank@example.net"}
 	for n, user := range users {
@@ -225,6 +226,49 @@ func TestPasswordSpray(t *testing.T) {
 	if locks := lines[control.Lock](t, s.do(t, "user", "locks", "--json")); len(locks) != 0 {
 		t.Errorf("user locks gives %+v", locks)
 	}
-	p.owned(t, alice)
+	p.owned(t)
 	p.answers(t, "SMTP", unknown, bob, password, letIn)
+}
+
+// TestBruteForceBehindABalancer has attackers and alice come by one address, that
+// of a balancer, which says who they are. It is never blocked itself.
+func TestBruteForceBehindABalancer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, settings{IMAP: balanced, Login: "bruteforce {\n attempts = 3\n }"})
+	p := s.serve(t, alice)
+	login := func(client, secret string) string {
+		t.Helper()
+		raw, err := dialFrom(p.address(t, "imaps"), home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		if _, err := fmt.Fprintf(raw, "PROXY TCP4 %s 192.0.2.1 40000 993\r\n", client); err != nil {
+			t.Fatal(err)
+		}
+		reply, err := logInOver(tls.Client(raw, insecure), alice, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	for range 3 {
+		if reply := login("198.51.100.66", "wrong"); !strings.HasPrefix(reply, denied["IMAP"]) {
+			t.Errorf("a wrong password is answered with %q", reply)
+		}
+	}
+	if reply := login("198.51.100.66", password); !strings.HasPrefix(reply, shutOut["IMAP"]) {
+		t.Errorf("the attacker is answered with %q", reply)
+	}
+	if reply := login("192.0.2.7", password); !strings.HasPrefix(reply, letIn["IMAP"]) {
+		t.Errorf("alice is answered with %q", reply)
+	}
+	list := lines[control.Block](t, s.do(t, "blocklist", "list", "--json"))
+	if len(list) != 1 || list[0].Network.String() != "198.51.100.66/32" {
+		t.Errorf("blocklist list gives %+v", list)
+	}
+	if list := s.blocks(t, home); len(list) != 0 {
+		t.Errorf("blocklist why %s gives %+v", home, list)
+	}
+	p.answers(t, "SMTP", home, alice, password, letIn)
 }

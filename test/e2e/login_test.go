@@ -61,6 +61,11 @@ func (p *process) loginIMAP(from, user, secret string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
+	return logInOver(conn, user, secret)
+}
+
+// logInOver logs in by IMAP over a connection.
+func logInOver(conn net.Conn, user, secret string) (string, error) {
 	lines := bufio.NewReader(conn)
 	for sent := false; ; {
 		line, err := lines.ReadString('\n')

@@ -21,7 +21,7 @@ type maildir struct {
 
 // newMaildir writes a configuration for mbsync. TLS is checked against the
 // server's certificate.
-func newMaildir(t *testing.T, p *process) *maildir {
+func newMaildir(t *testing.T, p *process, secret string) *maildir {
 	t.Helper()
 	dir := t.TempDir()
 	host, port, _ := strings.Cut(p.address(t, "imaps"), ":")
@@ -48,7 +48,7 @@ Patterns *
 Create Both
 Expunge Both
 SyncState *
-`, host, port, alice, password, filepath.Join(p.data, "tls", "test.crt"), dir)
+`, host, port, alice, secret, filepath.Join(p.data, "tls", "test.crt"), dir)
 	m := &maildir{dir: filepath.Join(dir, "mail"), rc: filepath.Join(dir, "mbsyncrc")}
 	if err := os.WriteFile(m.rc, []byte(rc), 0o600); err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func TestMbsync(t *testing.T) {
 	if err := r.add("Work/Plans", "Subject: Plan\r\n\r\nText.\r\n", imap.FlagSeen, imap.FlagFlagged); err != nil {
 		t.Fatal(err)
 	}
-	local := newMaildir(t, p)
+	local := newMaildir(t, p, password)
 	local.sync(t)
 	if got := len(local.files(t, "INBOX")); got != 20 {
 		t.Fatalf("the Maildir has %d messages, want 20", got)

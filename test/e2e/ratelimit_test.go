@@ -132,6 +132,29 @@ ratelimit "domains" {
 	}
 }
 
+// TestRateLimitOfFailedRecipients lets a client guess so many addresses and no
+// more. Another client, and the same one at another domain, may go on.
+func TestRateLimitOfFailedRecipients(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, settings{Chain: "ratelimit \"guesses\" {\n key = [\"ip\", \"rcpt_domain\"]\n count = \"failed\"\n limit = \"3/1h\"\n }"}).serve(t, alice, carol)
+	for n, test := range []struct{ from, to, want string }{
+		{"127.0.2.1", alice, "250 "},
+		{"127.0.2.1", "one@example.test", "550 5.1.1 "},
+		{"127.0.2.1", "two@example.test", "550 5.1.1 "},
+		{"127.0.2.2", "one@example.test", "550 5.1.1 "},
+		{"127.0.2.1", "three@example.test", "550 5.1.1 "},
+		{"127.0.2.1", "four@example.test", "450 4.7.1 "},
+		{"127.0.2.1", alice, "450 4.7.1 "},
+		{"127.0.2.1", "anybody@example.net", "250 "},
+		{"127.0.2.2", alice, "250 "},
+	} {
+		reply, err := p.envelope(test.from, test.to)
+		if err != nil || !strings.HasPrefix(reply, test.want) {
+			t.Errorf("recipient %d, %s from %s: the server answers %q (%v), not %q", n, test.to, test.from, reply, err, test.want)
+		}
+	}
+}
+
 // TestRateLimitOfBytes counts what strangers send by its size.
 func TestRateLimitOfBytes(t *testing.T) {
 	t.Parallel()

@@ -57,7 +57,7 @@ func (s *site) enrol(t *testing.T, user string, right bool) (*authenticator, err
 	a := &authenticator{began: time.Now()}
 	printed := bufio.NewScanner(out)
 	recovery := regexp.MustCompile(`^  ([a-z0-9]{4}(?:-[a-z0-9]{4}){3})$`)
-	for printed.Scan() && !(len(a.recovery) == 10 && printed.Text() == "") {
+	for printed.Scan() && (len(a.recovery) < 10 || printed.Text() != "") {
 		if secret, ok := strings.CutPrefix(printed.Text(), "Secret  "); ok {
 			a.secret = secret
 		}
@@ -88,17 +88,17 @@ func (s *site) enrol(t *testing.T, user string, right bool) (*authenticator, err
 	return a, nil
 }
 
-// appPassword runs user app-password add, and gives what it prints.
-func (s *site) appPassword(t *testing.T, user string, args ...string) string {
+// appPassword runs user app-password add for alice, and gives what it prints.
+func (s *site) appPassword(t *testing.T, args ...string) string {
 	t.Helper()
-	return strings.TrimSpace(s.do(t, append([]string{"user", "app-password", "add", user}, args...)...))
+	return strings.TrimSpace(s.do(t, append([]string{"user", "app-password", "add", alice}, args...)...))
 }
 
-// refuses fails the test unless a login is refused by both protocols.
-func (p *process) refuses(t *testing.T, what, user, secret string) {
+// refuses fails the test unless a login as alice is refused by both protocols.
+func (p *process) refuses(t *testing.T, what, secret string) {
 	t.Helper()
 	for protocol, try := range logins {
-		reply, err := try(p, home, user, secret)
+		reply, err := try(p, home, alice, secret)
 		if err != nil || !strings.HasPrefix(reply, denied[protocol]) {
 			t.Errorf("%s: by %s the server answers %q (%v)", what, protocol, reply, err)
 		}
@@ -123,13 +123,13 @@ func TestTOTPAtIMAPAndSMTP(t *testing.T) {
 	if r := run(t, s.command(t, "user", "totp", "enrol", alice)); r.code != 2 || !strings.Contains(r.stderr, "user totp remove "+alice) {
 		t.Errorf("a second enrolment: exit status %d\n%s", r.code, r.stderr)
 	}
-	p.refuses(t, "the password alone", alice, password)
-	p.refuses(t, "a code behind it, which alice has not asked for", alice, password+device.code(t))
+	p.refuses(t, "the password alone", password)
+	p.refuses(t, "a code behind it, which alice has not asked for", password+device.code(t))
 	p.answers(t, "IMAP", home, bob, password, letIn)
 
-	both := s.appPassword(t, alice, "--name", "laptop")
-	reading := s.appPassword(t, alice, "--name", "phone", "--scope", "imap")
-	sending := s.appPassword(t, alice, "--name", "printer", "--scope", "smtp")
+	both := s.appPassword(t, "--name", "laptop")
+	reading := s.appPassword(t, "--name", "phone", "--scope", "imap")
+	sending := s.appPassword(t, "--name", "printer", "--scope", "smtp")
 	for _, test := range []struct {
 		secret     string
 		smtp, imap bool
@@ -146,6 +146,11 @@ func TestTOTPAtIMAPAndSMTP(t *testing.T) {
 		"--from", alice, "--to", bob, "--header", "Subject: From the printer"); r.code != 0 {
 		t.Errorf("swaks with an app password: exit status %d\n%s", r.code, r.stdout)
 	}
+	newMaildir(t, p, reading).sync(t)
+	locked := newMaildir(t, p, password)
+	if r := run(t, command(t, program(t, "mbsync"), "--config", locked.rc, "--all")); r.code == 0 {
+		t.Error("mbsync gets in with the password alone")
+	}
 	ids := make(map[string]string)
 	for _, one := range lines[control.AppPassword](t, s.do(t, "user", "app-password", "list", "--json", alice)) {
 		ids[one.Name] = one.ID
@@ -154,17 +159,17 @@ func TestTOTPAtIMAPAndSMTP(t *testing.T) {
 		}
 	}
 	s.do(t, "user", "app-password", "revoke", alice, ids["laptop"])
-	p.refuses(t, "a revoked app password", alice, both)
+	p.refuses(t, "a revoked app password", both)
 	p.answers(t, "IMAP", home, alice, reading, letIn)
 
 	// The server need not run for any of it.
 	p.stop(t)
 	s.do(t, "user", "app-password", "revoke", alice, ids["phone"])
-	tablet := s.appPassword(t, alice, "--name", "tablet", "--for", "30d")
+	tablet := s.appPassword(t, "--name", "tablet", "--for", "30d")
 	p = s.start(t)
 	p.answers(t, "IMAP", home, alice, reading, denied)
 	p.answers(t, "IMAP", home, alice, tablet, letIn)
-	p.refuses(t, "the password alone, after a restart", alice, password)
+	p.refuses(t, "the password alone, after a restart", password)
 	s.do(t, "user", "totp", "remove", "--yes", alice)
 	for protocol := range logins {
 		p.answers(t, protocol, home, alice, password, letIn)
@@ -185,11 +190,12 @@ func TestTOTPCodeBehindThePassword(t *testing.T) {
 		t.Fatalf("user totp enrol: %v", err)
 	}
 	s.do(t, "user", "totp", "append-code", alice)
-	p.refuses(t, "the password alone", alice, password)
+	p.refuses(t, "the password alone", password)
+	p.refuses(t, "the code of the enrolment", password+device.at(t, device.began))
 	for protocol := range logins {
 		code := device.code(t)
 		p.answers(t, protocol, home, alice, password+code, letIn)
-		p.refuses(t, "a code replayed", alice, password+code)
+		p.refuses(t, "a code replayed", password+code)
 	}
 
 	const clients = 50
@@ -244,12 +250,12 @@ func TestTOTPCodeBehindThePassword(t *testing.T) {
 		code := device.recovery[0]
 		device.recovery = device.recovery[1:]
 		p.answers(t, protocol, home, alice, password+code, letIn)
-		p.refuses(t, "a recovery code replayed", alice, password+code)
+		p.refuses(t, "a recovery code replayed", password+code)
 	}
 	find(t, s.do(t, "user", "totp", "status", alice), ` 8 recovery codes left`)
 	s.do(t, "user", "totp", "remove", "--yes", alice)
 	p.answers(t, "IMAP", home, alice, password, letIn)
-	p.refuses(t, "a code, of which nothing is known any more", alice, password+device.code(t))
+	p.refuses(t, "a code, of which nothing is known any more", password+device.code(t))
 }
 
 // TestTOTPForAll has nobody in without a second factor or an app password.
@@ -257,8 +263,8 @@ func TestTOTPForAll(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Factor: "totp {\n enforce = \"all\"\n }"})
 	p := s.serve(t, alice)
-	p.refuses(t, "the password alone", alice, password)
-	secret := s.appPassword(t, alice, "--name", "laptop")
+	p.refuses(t, "the password alone", password)
+	secret := s.appPassword(t, "--name", "laptop")
 	for protocol := range logins {
 		p.answers(t, protocol, home, alice, secret, letIn)
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -258,5 +259,87 @@ func TestConfigExport(t *testing.T) {
 	}
 	if again := copied.do(t, "config", "export"); again != text {
 		t.Errorf("an export of what was exported is another text (-first +second):\n%s", cmp.Diff(text, again))
+	}
+}
+
+// TestTuningOfOneMessageForTwoDomains has one message judged by the settings of
+// each of its recipients' domains, which differ. Its client, a Postfix, is told to
+// send it twice, and each recipient gets it once.
+func TestTuningOfOneMessageForTwoDomains(t *testing.T) {
+	t.Parallel()
+	judge := script(t, `cat >/dev/null; echo '{"action":"quarantine"}'`)
+	s := newSite(t, settings{Chain: fmt.Sprintf("exec \"judge\" {\n command = [%q]\n }", judge)})
+	p := s.serve(t, alice, dave)
+	s.do(t, "domain", "set", "example.test", "judge.enabled", "false")
+	relay, queued := postfix(t, p.address(t, "mx"))
+	if r := swaks(t, "--server", relay, "--from", stranger, "--to", alice+","+dave, "--header", "Subject: For both"); r.code != 0 {
+		t.Fatalf("Postfix refuses: exit status %d\n%s", r.code, r.stdout)
+	}
+	eventually(t, "the queue is empty", func() bool { return queued() == 0 })
+	for user, want := range map[string][2]int{alice: {1, 0}, dave: {0, 1}} {
+		r := p.read(t, user)
+		if got := [2]int{len(r.messages(t, "INBOX")), len(r.messages(t, "Junk"))}; got != want {
+			t.Errorf("%s has %d messages in INBOX and %d in Junk, want %v", user, got[0], got[1], want)
+		}
+	}
+}
+
+// TestTuningOutlivesACrashAndAReload kills the server after a change, takes the
+// handler out of the file, and puts it back.
+func TestTuningOutlivesACrashAndAReload(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, settings{Chain: tunable})
+	p := s.serve(t, alice, dave)
+	s.do(t, "domain", "set", "example.test", "greylist.enabled", "true")
+	p.kill()
+	p = s.start(t)
+	p.answered(t, "a crash", alice, "451 4.7.1 Greylisted")
+	p.answered(t, "a crash", dave, "250 ")
+	s.configure(t, settings{})
+	s.do(t, "reload")
+	p.answered(t, "a reload without the handler", alice, "250 ")
+	set := lines[tuning.Setting](t, s.do(t, "domain", "get", "example.test", "--set", "--json"))
+	if len(set) != 1 || set[0].InForce || set[0].Problem == "" {
+		t.Errorf("domain get --set gives %+v", set)
+	}
+	s.configure(t, settings{Chain: tunable})
+	s.do(t, "reload")
+	p.answered(t, "a reload with the handler", alice, "451 4.7.1 Greylisted")
+	p.answered(t, "a reload with the handler", dave, "250 ")
+}
+
+// TestTuningByManyAtOnce changes two domains and the template from many commands
+// at once. None is lost, and none touches another.
+func TestTuningByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, settings{Chain: tunable})
+	s.serve(t, alice)
+	var all sync.WaitGroup
+	const each = 5
+	for _, domain := range []string{"example.test", "example.net", "*"} {
+		for n := range each {
+			cmd := s.command(t, "domain", "set", domain, "greylist.delay", fmt.Sprintf("%dm", n+1))
+			all.Go(func() {
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v: %v\n%s", cmd.Args, err, out)
+				}
+			})
+		}
+	}
+	all.Wait()
+	for _, domain := range []string{"example.test", "example.net", "*"} {
+		history := lines[tuning.Revision](t, s.do(t, "domain", "history", domain, "--json"))
+		if len(history) != each {
+			t.Errorf("the history of %s has %d changes, want %d", domain, len(history), each)
+		}
+		for i, r := range history[:max(0, len(history)-1)] {
+			if r.Before == nil || *r.Before != *history[i+1].After {
+				t.Errorf("change %d of %s begins at %v, and the one before ends at %v", r.ID, domain, r.Before, history[i+1].After)
+			}
+		}
+		set := lines[tuning.Setting](t, s.do(t, "domain", "get", domain, "--set", "--json"))
+		if len(set) != 1 || len(history) > 0 && set[0].Value != *history[0].After {
+			t.Errorf("%s has %+v", domain, set)
+		}
 	}
 }

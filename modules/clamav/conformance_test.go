@@ -1,0 +1,65 @@
+package clamav
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mox-like/mox-like/core/coretest"
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+func TestConformance(t *testing.T) {
+	clamd := startClamd(t)
+	block := func(address any, settings ...string) string {
+		return fmt.Sprintf("clamav {\naddress = %q\n%s\n}", fmt.Sprint(address), strings.Join(settings, "\n"))
+	}
+	bad := []coretest.Bad{
+		{Config: "clamav {}"},
+		{Config: block("/run/clamd.ctl"), Attribute: "address"},
+		{Config: block("unix:"), Attribute: "address"},
+		{Config: block("unix:/" + strings.Repeat("x", maxSocketPath)), Attribute: "address"},
+		{Config: block("tcp:127.0.0.1"), Attribute: "address"},
+		{Config: block(clamd.unix, `infected = "accept"`), Attribute: "infected", Code: "config/bad-value"},
+		{Config: block(clamd.unix, `too_large = "tag"`), Attribute: "too_large", Code: "config/bad-value"},
+		{Config: block(clamd.unix, `max_size = "1"`), Attribute: "max_size"},
+		{Config: block(clamd.unix, "max_connections = 0"), Attribute: "max_connections"},
+		{Config: block(clamd.unix, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
+		{Config: block(clamd.unix, `stage = "rcpt"`), Attribute: "stage"},
+	}
+	suite := coretest.HandlerSuite{
+		ID: "handler.clamav", Bad: bad,
+		Hanging:     block("tcp:" + coretest.Faulty(t, coretest.FaultHanging, "").Address),
+		Transaction: infectedOrLarge,
+	}
+	for _, settings := range []string{
+		"infected = \"reject\"\ntoo_large = \"reject\"",
+		"infected = \"quarantine\"\ntoo_large = \"defer\"",
+		"infected = \"tag\"\ntoo_large = \"quarantine\"",
+	} {
+		suite.Config = block(clamd.unix, settings, `max_size = "1KiB"`)
+		coretest.TestHandler(t, suite)
+	}
+}
+
+// infectedOrLarge has clean messages, infected ones, and some over 1 KiB.
+func infectedOrLarge(tb testing.TB, stage mail.Stage, n int) *mail.Transaction {
+	tb.Helper()
+	tx := coretest.Transaction(tb, stage, n)
+	if stage != mail.StageData {
+		return tx
+	}
+	body := "Hello.\r\n"
+	switch n % 3 {
+	case 1:
+		body = eicar + "\r\n"
+	case 2:
+		body = strings.Repeat("Hello.\r\n", 200)
+	}
+	m, err := mail.NewMessage([]byte("X-Virus-Status: Clean\r\nX-Virus-Scanned: elsewhere\r\n\r\n" + body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tx.Message = m
+	return tx
+}
