@@ -206,6 +206,11 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 		return nil
 	}
 	s.plain, s.Position = block, position
+	if merged != block && s.Breaker != nil {
+		// Settings of one domain, such as a short timeout, must not rest the handler for
+		// the others.
+		s.Breaker = chain.NewBreaker(name, b.gen.runtime.log.Named("breaker"))
+	}
 	return s
 }
 

@@ -3,8 +3,10 @@ package core_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 // ager is a handler that fails, has old rows and figures.
@@ -113,4 +116,126 @@ func checkMetrics(t *testing.T, s *core.Server) {
 	if w.Code != http.StatusOK {
 		t.Errorf("the metrics come with status %d", w.Code)
 	}
+}
+
+// TestMetricsOfTwoModulesOfOneName: a name may stand for one module in the
+// listener's chain, and for another in a domain's.
+func TestMetricsOfTwoModulesOfOneName(t *testing.T) {
+	t.Parallel()
+	s := start(t, options(t, file(t, head+`
+listener "liner" "in" {
+  address = "127.0.0.1:0"
+  chain {
+    probe "x" {}
+    sink {}
+  }
+}
+domain "example.test" {}
+domain "chain.test" {
+  chain "in" {
+    sink "x" {}
+  }
+}
+`), newRegistry(new(journal))))
+	c := dial(t, s.Addresses("in")[0])
+	c.ask("a@example.test")
+	c.ask("a@chain.test")
+	w := httptest.NewRecorder()
+	s.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	for _, line := range []string{
+		`mox_like_verdicts_total{handler="x",listener="in",module="probe",stage="rcpt",verdict="continue"} 1`,
+		`mox_like_verdicts_total{handler="x",listener="in",module="sink",stage="rcpt",verdict="accept"} 1`,
+	} {
+		if text := w.Body.String(); !strings.Contains(text, line) {
+			t.Errorf("the metrics, with status %d, lack %s", w.Code, line)
+		}
+	}
+}
+
+// flaky fails if its setting says so.
+type flaky struct {
+	Broken bool `config:"broken"`
+}
+
+func (*flaky) Module() core.Info {
+	return core.Info{ID: "handler.flaky", Stages: mail.AtRcpt, New: func() core.Module { return new(flaky) }}
+}
+
+func (f *flaky) Handle(context.Context, *mail.Transaction) (mail.Verdict, error) {
+	if f.Broken {
+		return mail.Verdict{}, errors.New("the backend of this domain is away")
+	}
+	return mail.Continue("scanned"), nil
+}
+
+// TestBreakersOfDomains: a domain whose settings make a handler fail does not rest
+// it for the others.
+func TestBreakersOfDomains(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(new(journal))
+	r.Register(new(flaky))
+	s := start(t, options(t, file(t, head+`
+listener "liner" "in" {
+  address = "127.0.0.1:0"
+  chain {
+    flaky {}
+    sink {}
+  }
+}
+domain "a.test" {}
+domain "b.test" {}
+`), r))
+	c := dial(t, s.Addresses("in")[0])
+	tune(t, s, "a.test", "flaky.broken", "true")
+	for range 6 {
+		c.ask("x@a.test")
+	}
+	if got := c.ask("x@b.test"); got != "flaky=scanned;sink=;" {
+		t.Errorf("b.test, which nobody has changed: %s", got)
+	}
+}
+
+// TestChangeDuringStop: who changes something through a listener of a server that
+// stops is not waited for.
+func TestChangeDuringStop(t *testing.T) {
+	t.Parallel()
+	s := start(t, options(t, file(t, serving), newRegistry(new(journal))))
+	address := s.Addresses("in")[0]
+	c := dial(t, address)
+	c.ask("a@example.test") // a session that stays
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = s.Stop(ctx) // it is cut short in the end
+	}()
+	for accepts(address) {
+		runtime.Gosched()
+	}
+	value := `"z"`
+	_, _, err := s.Tuning().Change(t.Context(), tuning.Request{
+		Domain: "example.test", Actor: "test",
+		Changes: []tuning.Change{{Key: tuning.Key{Handler: "one", Attribute: "text"}, Value: &value}},
+	})
+	if err == nil {
+		t.Error("something is changed while the server stops")
+	}
+	select {
+	case <-stopped:
+		t.Error("the change has waited for the end of the stop")
+	default:
+	}
+	cancel()
+	<-stopped
+}
+
+// accepts tells whether somebody listens at an address.
+func accepts(address net.Addr) bool {
+	conn, err := net.Dial(address.Network(), address.String()) //nolint:noctx // it is on this machine
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }

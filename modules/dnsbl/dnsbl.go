@@ -4,7 +4,8 @@
 // of addresses that are known to send wanted mail (RFC 8904).
 //
 // A list that says nothing in time, or nothing that a list can say, is passed
-// over, and so is one that keeps failing, for a minute. Error codes are never
+// over, and so is one that keeps failing, for a minute. Only when none of those
+// that were asked has an answer is that an error of the handler. Error codes are never
 // taken for listings: many lists answer with one whom they do not want to serve,
 // such as those who ask by way of a public resolver.
 package dnsbl
@@ -31,6 +32,9 @@ func init() { core.Register(DNSBL{}) }
 // It acts at the stage rcpt unless the file says otherwise, where a domain can
 // tune it, and where postmaster can be let through by when. At the stage connect
 // it costs spammers less of the server's time.
+//
+// A list that gives no answer is passed over. When none of them gives one, on_error
+// says what that means.
 //
 // Clients that have logged in, and addresses that are not public, are not asked
 // about. A hit in an allow list is noted as the result pass of the method dnswl

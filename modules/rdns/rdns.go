@@ -30,7 +30,8 @@ func init() { core.Register(RDNS{}) }
 // RDNS checks the reverse name of the client's address and the name in its HELO.
 // Each check has an action: accept does nothing beyond the trace, score gives the
 // message points, tag marks it for the user's filters, reject refuses with 550.
-// A failure of the DNS is never a reason to refuse.
+// A failure of the DNS is never a reason to refuse, and no error to which on_error
+// could apply.
 //
 // The reverse name is noted as the result of the method iprev (RFC 8601 section
 // 2.7.3): pass, fail, permerror (there is no name) or temperror. Clients that

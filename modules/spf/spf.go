@@ -29,7 +29,8 @@ func init() { core.Register(&SPF{}) }
 
 // SPF checks whether the domain of the sender lets the client send mail for it.
 // What is to be done with each result is accept, tag (the message gets the tag
-// spf=RESULT), quarantine or reject.
+// spf=RESULT), quarantine or reject. What a DNS means that does not answer says
+// temperror, not on_error.
 type SPF struct {
 	// Fail is for a client that the domain does not allow: 550 5.7.23, with the
 	// domain's own explanation if it has one.

@@ -45,9 +45,10 @@ func backends() []backend {
 	return []backend{clamd(), webHook(), program(), lists()}
 }
 
-// overTCP fails in the ways of coretest.Faults, by way of a front that passes
-// connections on, so that the backend can be replaced by a sound one.
-func overTCP(answer string, settings func(network, address string) string, sound func(testing.TB, net.Listener), wants map[coretest.Fault]string) map[string]func(testing.TB) *trouble {
+// overTCP fails in the ways of coretest.Faults, most of them by way of a front that
+// passes connections on, so that the backend can be replaced by a sound one. bad is
+// an answer that refuses the message, good one that does not.
+func overTCP(bad, good string, settings func(network, address string) string, sound func(testing.TB, net.Listener), wants map[coretest.Fault]string) map[string]func(testing.TB) *trouble {
 	faults := map[string]func(testing.TB) *trouble{
 		"refused": func(tb testing.TB) *trouble {
 			tb.Helper()
@@ -68,36 +69,34 @@ func overTCP(answer string, settings func(network, address string) string, sound
 			}
 			return &trouble{settings: settings("unix", path), heal: heal, want: wants[coretest.FaultRefused]}
 		},
+		"late": func(tb testing.TB) *trouble {
+			tb.Helper()
+			b := coretest.Faulty(tb, coretest.FaultLate, good)
+			return &trouble{settings: settings("tcp", b.Address), heal: b.Release, hangs: true, want: wants[coretest.FaultHanging]}
+		},
 	}
-	for _, fault := range coretest.Faults {
-		if fault == coretest.FaultRefused {
-			continue
-		}
+	for _, fault := range []coretest.Fault{coretest.FaultHanging, coretest.FaultCut, coretest.FaultGarbage} {
 		faults[string(fault)] = func(tb testing.TB) *trouble {
 			tb.Helper()
-			f := newFront(tb, coretest.Faulty(tb, fault, answer).Address)
+			f := newFront(tb, coretest.Faulty(tb, fault, bad).Address)
 			heal := func() {
 				l := listen(tb, "tcp", "127.0.0.1:0")
 				sound(tb, l)
 				f.turn(l.Addr().String())
 			}
-			hangs := fault == coretest.FaultHanging || fault == coretest.FaultLate
-			return &trouble{settings: settings("tcp", f.address), heal: heal, hangs: hangs, want: wants[fault]}
+			return &trouble{settings: settings("tcp", f.address), heal: heal, hangs: fault == coretest.FaultHanging, want: wants[fault]}
 		}
 	}
 	return faults
 }
 
-// clamd has its answer say that there is a virus, so that a message which passes
-// was not judged by it.
 func clamd() backend {
 	settings := func(network, address string) string { return fmt.Sprintf("address = %q", network+":"+address) }
-	return backend{"clamav", overTCP("stream: Eicar FOUND\x00", settings, soundClamd, map[coretest.Fault]string{
+	return backend{"clamav", overTCP("stream: Eicar FOUND\x00", "stream: OK\x00", settings, soundClamd, map[coretest.Fault]string{
 		coretest.FaultRefused: "connection refused; check that clamd runs",
 		coretest.FaultHanging: "clamd hangs, or the time limit is too short",
 		coretest.FaultCut:     "scan by clamd at tcp:127.0.0.1:",
 		coretest.FaultGarbage: "scan by clamd at tcp:127.0.0.1:",
-		coretest.FaultLate:    "clamd hangs, or the time limit is too short",
 	})}
 }
 
@@ -126,19 +125,21 @@ func soundClamd(tb testing.TB, l net.Listener) {
 }
 
 func webHook() backend {
-	const answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n{\"action\":\"reject\"}"
+	answer := func(action string) string {
+		body := fmt.Sprintf(`{"action":%q}`, action)
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
 	settings := func(network, address string) string {
 		if network == "unix" {
 			return fmt.Sprintf("url = \"http://judge.example.test/\"\nsocket = %q", address)
 		}
 		return fmt.Sprintf("url = \"http://%s/\"", address)
 	}
-	return backend{"http", overTCP(answer, settings, soundService, map[coretest.Fault]string{
+	return backend{"http", overTCP(answer("reject"), answer("continue"), settings, soundService, map[coretest.Fault]string{
 		coretest.FaultRefused: "connection refused",
 		coretest.FaultHanging: "ask http://127.0.0.1:",
 		coretest.FaultCut:     "ask http://127.0.0.1:",
 		coretest.FaultGarbage: "ask http://127.0.0.1:",
-		coretest.FaultLate:    "ask http://127.0.0.1:",
 	})}
 }
 

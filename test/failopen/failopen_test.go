@@ -26,7 +26,7 @@ const (
 	shortly = 100 * time.Millisecond
 	// longEnough is the time limit where the backend is well again and must answer
 	// in it.
-	longEnough = 2 * time.Second
+	longEnough = time.Second
 	// nameServerTime is how long a name server may take that does not hang.
 	nameServerTime = 10 * time.Second
 )
