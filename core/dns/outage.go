@@ -15,6 +15,14 @@ type Outage struct {
 	Error string
 }
 
+// A domain whose own servers are silent makes one question fail, or two, and
+// strangers can have us ask about such domains: an outage is when so many
+// different questions in a row have failed over so long a time.
+const (
+	outageQuestions = 3
+	outageAfter     = 10 * time.Second
+)
+
 // outage notices when all servers are silent, and when one answers again. Both
 // are logged once, however many questions fail.
 type outage struct {
@@ -22,30 +30,32 @@ type outage struct {
 
 	mu      sync.Mutex
 	current Outage // guarded by mu
-	failed  uint64 // guarded by mu, questions since it began
+	failed  uint64 // guarded by mu, questions since the last answer
+	first   Outage // guarded by mu, the first of them
 }
 
 // failure is called for a question that no server answered.
 func (o *outage) failure(now time.Time, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.failed++
-	if !o.current.Since.IsZero() {
+	if o.failed++; o.failed == 1 {
+		o.first = Outage{Since: now, Error: err.Error()}
+	}
+	if !o.current.Since.IsZero() || o.failed < outageQuestions || now.Sub(o.first.Since) < outageAfter {
 		return
 	}
-	o.current, o.failed = Outage{Since: now, Error: err.Error()}, 1
-	o.log.Warn("no name server answers", zap.Error(err))
+	o.current = o.first
+	o.log.Warn("no name server answers", zap.Error(err), zap.Uint64("failed", o.failed))
 }
 
 // answered is called for each answer of a server, whatever it says.
 func (o *outage) answered(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.current.Since.IsZero() {
-		return
+	if !o.current.Since.IsZero() {
+		o.log.Info("a name server answers again", zap.Uint64("failed", o.failed), zap.Duration("duration", now.Sub(o.current.Since)))
 	}
-	o.log.Info("a name server answers again", zap.Uint64("failed", o.failed), zap.Duration("duration", now.Sub(o.current.Since)))
-	o.current = Outage{}
+	o.current, o.failed = Outage{}, 0
 }
 
 func (o *outage) get() Outage {

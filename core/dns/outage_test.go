@@ -3,6 +3,7 @@ package dns_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -19,7 +20,8 @@ func TestOutage(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.InfoLevel)
 	server := dnstest.Serve(t, "a.example.org. 300 A 192.0.2.1\nb.example.org. 300 A 192.0.2.2")
-	r := server.ResolverWith(t, dns.Settings{Attempts: 1}, dns.Options{Logger: zap.New(core)})
+	c := newClock()
+	r := server.ResolverWith(t, dns.Settings{Attempts: 1}, dns.Options{Logger: zap.New(core), Now: c.Now})
 	server.Fail("broken.example.org", dnstest.ServFail)
 	if _, err := r.LookupIP(t.Context(), "ip4", "broken.example.org"); !dns.Temporary(err) {
 		t.Fatalf("a broken name: %v", err)
@@ -28,6 +30,16 @@ func TestOutage(t *testing.T) {
 		t.Errorf("a broken name is taken for an outage: %+v", o)
 	}
 	server.Fail(dnstest.Every, dnstest.Cut)
+	// Two domains whose servers are silent are no outage, however often they are asked.
+	for i := range 2 {
+		if _, err := r.LookupIP(t.Context(), "ip4", fmt.Sprintf("silent%d.example.org", i)); !dns.Temporary(err) {
+			t.Fatalf("a silent domain: %v", err)
+		}
+		c.add(time.Minute)
+	}
+	if o := r.Stats().Outage; !o.Since.IsZero() {
+		t.Errorf("two silent domains are taken for an outage: %+v", o)
+	}
 	for i := range 5 {
 		if _, err := r.LookupIP(t.Context(), "ip4", fmt.Sprintf("n%d.example.org", i)); !dns.Temporary(err) {
 			t.Fatalf("while no server answers: %v", err)

@@ -32,7 +32,8 @@ type Listener struct {
 	tls         *tls.Config
 	service     service
 	tokens      []token
-	connections *connections.Counter
+	connections *connections.Counter // on TCP
+	locals      *connections.Counter // on Unix sockets, whose places strangers cannot take
 	failures    *failures
 	leaving     chan struct{} // closed by Drain
 
@@ -58,6 +59,9 @@ func (l *Listener) Provision(c *core.Context) error {
 	}
 	l.service = found
 	if l.connections, err = core.Shared(c, "admin.connections."+l.name, connections.New); err != nil {
+		return err
+	}
+	if l.locals, err = core.Shared(c, "admin.connections."+l.name+"/unix", connections.New); err != nil {
 		return err
 	}
 	if l.failures, err = core.Shared(c, "admin.failures", newFailures); err != nil {
@@ -95,13 +99,14 @@ func (l *Listener) Sockets() []string { return l.Address }
 
 // Serve answers requests from socket until it is closed.
 func (l *Listener) Serve(ctx context.Context, socket net.Listener) error {
-	local := socket.Addr().Network() == "unix"
+	local, counter := socket.Addr().Network() == "unix", l.connections
 	if local {
+		counter = l.locals
 		if err := l.share(socket.Addr().String()); err != nil {
 			return err
 		}
 	}
-	front := net.Listener(&counted{Listener: socket, counter: l.connections, limits: l.Limits})
+	front := net.Listener(&counted{Listener: socket, counter: counter, limits: l.Limits})
 	if !local {
 		front = tls.NewListener(front, l.tls)
 	}
@@ -217,6 +222,10 @@ func (l *Listener) handler(local bool) http.Handler {
 	return front
 }
 
+// leave ends the connection behind the answer: who shows nothing must not keep a
+// place.
+func leave(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
+
 // healthz tells whether the server serves.
 func (l *Listener) healthz(w http.ResponseWriter, _ *http.Request) {
 	if ops, _ := l.service.Offered(); ops == nil {
@@ -224,6 +233,7 @@ func (l *Listener) healthz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	leave(w)
 	l.sent(fmt.Fprintln(w, "ok"))
 }
 

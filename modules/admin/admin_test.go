@@ -224,6 +224,41 @@ func TestSlow(t *testing.T) {
 	}
 }
 
+// TestPlacesOfStrangers: who has no token neither keeps a place on TCP nor takes one
+// of the Unix socket.
+func TestPlacesOfStrangers(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t, base+`tls "self_signed" {}
+	listener "admin" "api" {
+		address = ["unix:admin.sock", "127.0.0.1:0"]
+		token "ci" { secret = "`+writer+`" }
+		limits { connections = 1 }
+	}`)
+	remote := address(t, s, "tcp")
+	hold, err := tls.Dial("tcp", remote, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	if status, _, body := ask(t, client(t, "unix", address(t, s, "unix")), "GET", "http://admin/v1/status", ""); status != 200 {
+		t.Errorf("the Unix socket while TCP is full: %d %s", status, body)
+	}
+	for _, path := range []string{"/v1/status", "/healthz"} {
+		if _, err := fmt.Fprintf(hold, "GET %s HTTP/1.1\r\nHost: admin\r\n\r\n", path); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(hold); err != nil || !strings.Contains(string(answer), "Connection: close") {
+			t.Errorf("%s without a token is answered %q, and not the end (%v)", path, answer, err)
+		}
+		_ = hold.Close()
+		for { // the place is given back once the server has seen the end
+			if hold, err = tls.Dial("tcp", remote, &tls.Config{InsecureSkipVerify: true}); err == nil {
+				break
+			}
+		}
+	}
+}
+
 // TestStarting: a listener is there a moment before the process offers anything.
 func TestStarting(t *testing.T) {
 	t.Parallel()

@@ -87,6 +87,7 @@ func (l *Listener) remote(next http.Handler) http.Handler {
 func (l *Listener) known(w http.ResponseWriter, r *http.Request, ip netip.Addr) (token, bool) {
 	network := connections.NetworkOf(ip)
 	if wait := l.failures.wait(network, l.Limits.AuthFailures, l.now()); wait > 0 {
+		leave(w)
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 		l.refuse(w, http.StatusTooManyRequests, "too-many-failures", "too many wrong tokens came from this network: try again later")
 		return token{}, false
@@ -99,6 +100,7 @@ func (l *Listener) known(w http.ResponseWriter, r *http.Request, ip netip.Addr) 
 		l.failures.add(network, l.now())
 		l.log.Info("wrong token", zap.String(logkey.Listener, l.name), zap.Stringer(logkey.RemoteIP, ip))
 	}
+	leave(w)
 	w.Header().Set("WWW-Authenticate", "Bearer")
 	l.refuse(w, http.StatusUnauthorized, "unauthorized", "show a token of this listener: Authorization: Bearer SECRET")
 	return token{}, false
