@@ -42,11 +42,11 @@ func (a *authenticator) at(t *testing.T, when time.Time) string {
 	return strings.TrimSpace(r.stdout)
 }
 
-// enrol runs user totp enrol, reads the secret that it prints, and gives it the
-// code that the authenticator shows then, or a wrong one.
-func (s *site) enrol(t *testing.T, user string, right bool) (*authenticator, error) {
+// enrol runs user totp enrol for alice, reads the secret that it prints, and gives
+// it the code that the authenticator shows then, or a wrong one.
+func (s *site) enrol(t *testing.T, right bool) (*authenticator, error) {
 	t.Helper()
-	cmd := s.command(t, "user", "totp", "enrol", user)
+	cmd := s.command(t, "user", "totp", "enrol", alice)
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
 	var errs strings.Builder
@@ -111,11 +111,11 @@ func TestTOTPAtIMAPAndSMTP(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Factor: "totp {}"})
 	p := s.serve(t, alice, bob)
-	if _, err := s.enrol(t, alice, false); err == nil {
+	if _, err := s.enrol(t, false); err == nil {
 		t.Fatal("user totp enrol takes a wrong code")
 	}
 	p.answers(t, "IMAP", home, alice, password, letIn) // nothing holds that was not confirmed
-	device, err := s.enrol(t, alice, true)
+	device, err := s.enrol(t, true)
 	if err != nil {
 		t.Fatalf("user totp enrol: %v", err)
 	}
@@ -180,7 +180,7 @@ func TestTOTPAndMbsync(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Factor: "totp {}"})
 	p := s.serve(t, alice)
-	if _, err := s.enrol(t, alice, true); err != nil {
+	if _, err := s.enrol(t, true); err != nil {
 		t.Fatalf("user totp enrol: %v", err)
 	}
 	if id, reply := p.try(t, "mx", "Subject: Hello\r\n\r\n.\r\n"); id == "" {
@@ -203,7 +203,7 @@ func TestTOTPCodeBehindThePassword(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, settings{Factor: "totp {\n drift = 10\n }"})
 	p := s.serve(t, alice)
-	device, err := s.enrol(t, alice, true)
+	device, err := s.enrol(t, true)
 	if err != nil {
 		t.Fatalf("user totp enrol: %v", err)
 	}

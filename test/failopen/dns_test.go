@@ -84,6 +84,7 @@ func TestSPFOutage(t *testing.T) {
 	}
 	const zone = `*.example.org. TXT "v=spf1 -all"`
 	nameServers(t, zone, func(t *testing.T, fault string, server *dnstest.Server) {
+		t.Helper()
 		chains := make(map[string]string)
 		for n, r := range results {
 			// None of them is an error, whatever on_error says.
@@ -143,6 +144,7 @@ func TestReverseNameOutage(t *testing.T) {
 	t.Parallel()
 	const strict = "rdns {\nmissing_ptr = \"reject\"\nunconfirmed = \"reject\"\nunknown_helo = \"reject\"\non_error = \"reject\"\n}"
 	nameServers(t, "example.org. A 192.0.2.1", func(t *testing.T, fault string, server *dnstest.Server) {
+		t.Helper()
 		s := newSite(t, server.Addr(), timeFor(nameServerFaults[fault]), map[string]string{"mx": strict})
 		for n := range 3 {
 			reply, entry := s.send(t, "mx", "rdns")

@@ -66,6 +66,7 @@ func (b *trouble) dnsTime(limit time.Duration) time.Duration {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, handler string, b *trouble) {
+		t.Helper()
 		chains := make(map[string]string)
 		for policy := range replies {
 			chains[policy] = b.block(handler, "on_"+policy, policy, shortly)
@@ -143,6 +144,7 @@ func shown(t *testing.T, s *site, policy string, failed int) {
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, handler string, b *trouble) {
+		t.Helper()
 		if b.heal == nil {
 			return // its port cannot be had again
 		}
