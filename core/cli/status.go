@@ -101,7 +101,7 @@ func printHealth(s Streams, status *control.Status) {
 			state += " since " + moment(h.Since)
 		}
 		fmt.Fprintf(s.Out, "handler        %s of %q: %s; %s, %d let pass; the last at %s: %s\n", h.Handler, h.Listener, state,
-			count(int(h.Errors), "error"), h.Passed, moment(h.LastErrorAt), harmless(h.LastError)) //nolint:gosec // so many do not come
+			count(int(h.Errors), "error"), h.Passed, moment(h.LastErrorAt), harmless(h.LastError))
 	}
 	if status.DNS != nil {
 		fmt.Fprintf(s.Out, "dns            no server answers since %s: %s\n", moment(status.DNS.Since), harmless(status.DNS.Error))

@@ -114,28 +114,6 @@ func TestRefusalsCostOneHash(t *testing.T) {
 	}
 }
 
-// TestProofOfAppPassword finds that the operator is told why an app password does
-// not work with SCRAM.
-func TestProofOfAppPassword(t *testing.T) {
-	t.Parallel()
-	a := newAccounts(t, coretest.Options{})
-	mustAdd(t, a, alice, goodPassword)
-	reason := func() string {
-		answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Username: alice, Proof: no{}})
-		if err != nil || answer.OK {
-			t.Fatal(answer, err)
-		}
-		return answer.Reason
-	}
-	if got := reason(); got != "" {
-		t.Errorf("reason %q without app passwords", got)
-	}
-	mustAddApp(t, a, "phone")
-	if got := reason(); !strings.Contains(got, "PLAIN") {
-		t.Errorf("reason %q", got)
-	}
-}
-
 // no is a proof that fits no keys.
 type no struct{}
 

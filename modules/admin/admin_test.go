@@ -240,7 +240,7 @@ func TestPlacesOfStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hold.Close()
+	defer func() { _ = hold.Close() }()
 	if status, _, body := ask(t, client(t, "unix", address(t, s, "unix")), "GET", "http://admin/v1/status", ""); status != 200 {
 		t.Errorf("the Unix socket while TCP is full: %d %s", status, body)
 	}

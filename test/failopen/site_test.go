@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,14 @@ type site struct {
 	*core.Server
 	log   *observer.ObservedLogs
 	inbox *mailbox.Account
-	sent  int // messages that were tried
+	sent  int          // messages that were tried
+	ahead atomic.Int64 // of the server's clock, in nanoseconds
 }
+
+// later moves the server's clock.
+func (s *site) later(d time.Duration) { s.ahead.Add(int64(d)) }
+
+func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 // newSite starts a server. The handlers in chains stand in front of the target,
 // by the listener's name. The name server is 127.0.0.1:1, where nobody is, if none
@@ -71,6 +78,7 @@ listener "smtp" %q {
 	s := &site{log: logs}
 	s.Server = core.NewServer(core.Options{
 		ConfigFile: "test.hcl", Source: []byte(source.String()), DataDir: filepath.Join(tb.TempDir(), "data"), Logger: zap.New(level),
+		Now: s.now,
 	})
 	if ds, _, err := s.Start(tb.Context()); err != nil {
 		tb.Fatalf("start server: %v\n%v\n%s", err, ds.Err(), source.String())
