@@ -11,6 +11,7 @@ import (
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 // chainBuilder makes the chains of one listener: its own and its domains'.
@@ -200,21 +201,30 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 	}
 	b.handlers[name] = true
 	merged, position := b.lay(name, block)
-	s := b.makeHandler(name, merged)
+	scope := ""
+	switch {
+	case b.domain != nil:
+		scope = b.domain.Name
+	case merged != block:
+		scope = tuning.Template
+	}
+	s := b.makeHandler(name, scope, merged)
 	if s == nil {
 		b.broken[name] = true
 		return nil
 	}
 	s.plain, s.Position = block, position
-	if merged != block && s.Breaker != nil {
-		// Settings of one domain, such as a short timeout, must not rest the handler for
-		// the others.
-		s.Breaker = chain.NewBreaker(name, b.gen.runtime.log.Named("breaker"))
+	if s.Stages&domainKnown(b.feeds) != 0 {
+		for i := range b.layers {
+			if settings := b.layers[i].settings(name); settings != nil {
+				b.tuning[settings] = true
+			}
+		}
 	}
 	return s
 }
 
-func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
+func (b *chainBuilder) makeHandler(name, scope string, block *config.Block) *step {
 	info, ok := b.find("handler", block.Type, block.TypeRange)
 	if !ok {
 		return nil
@@ -258,7 +268,7 @@ func (b *chainBuilder) makeHandler(name string, block *config.Block) *step {
 		return s
 	}
 	if !s.off {
-		s.Breaker = b.breaker(name)
+		s.Breaker = b.breaker(name, info.Name(), scope)
 	}
 	return s
 }
@@ -335,8 +345,15 @@ func (b *chainBuilder) condition(s *step, when config.Expr) {
 }
 
 // breaker gives the handler's circuit breaker, which outlives the configuration.
-func (b *chainBuilder) breaker(name string) *chain.Breaker {
-	value, err := b.gen.share(breakerName(b.listener, name), func() (closer, error) {
+// scope is the domain whose settings or chain the handler is of, "" for the
+// listener's own: a domain with a timeout that is too short, or with a backend of
+// its own that is away, must not rest the handler for the others.
+func (b *chainBuilder) breaker(name, module, scope string) *chain.Breaker {
+	shared := breakerName(b.listener, name, module)
+	if scope != "" {
+		shared += breakerScope + scope
+	}
+	value, err := b.gen.share(shared, func() (closer, error) {
 		return chain.NewBreaker(name, b.gen.runtime.log.Named("breaker")), nil
 	})
 	if err != nil {

@@ -207,7 +207,7 @@ func (b *chainBuilder) lay(handler string, block *config.Block) (merged *config.
 		if settings == nil {
 			continue
 		}
-		b.tuning[settings] = true
+		b.tuning[settings] = b.tuning[settings] // it is used; whether to any effect, handler finds out
 		merged, position = merged.Merge(settings), l.place
 		if position == "" {
 			position = b.position(settings)
@@ -237,13 +237,36 @@ func (b *builder) checkSettings() {
 		first := make(map[string]*config.Block)
 		for _, settings := range domain.Settings {
 			name := settings.Label(0)
-			if !b.labelled(settings, first, "HANDLER") || b.tuning[settings] || b.broken[name] || b.unsure {
+			if !b.labelled(settings, first, "HANDLER") || b.broken[name] || b.unsure {
+				continue
+			}
+			if effect, used := b.tuning[settings]; used {
+				if !effect {
+					noEffect(&b.ds, settings, name)
+				}
 				continue
 			}
 			d := b.ds.Errorf(settings.LabelRange(0), "domain/unknown-handler", "no chain that holds for %s has a handler %q", domain.Name, name)
 			d.Detail = handlerHint(name, slices.Sorted(maps.Keys(b.handlers)))
 		}
 	}
+}
+
+// domainKnown are the stages at which a listener knows whose settings hold: those
+// of the user who logs in or has, else those of the recipient.
+func domainKnown(feeds mail.Stages) mail.Stages {
+	known := mail.AtAuth | mail.AtRcpt | mail.AtData
+	if feeds.Has(mail.StageAuth) {
+		known |= mail.AtMail
+	}
+	return known & feeds
+}
+
+// noEffect warns of settings for a handler that acts before it is known whose
+// settings hold.
+func noEffect(ds *config.Diagnostics, settings *config.Block, handler string) {
+	ds.Warnf(settings.DefRange, "domain/no-effect", "settings of %s have no effect for one domain", handler).
+		WithDetail("It acts only before the recipient or the user is known. Write them into its own block in the chain.")
 }
 
 // handlerHint says what to do about the name of a handler that is not there.

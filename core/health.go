@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/dns"
@@ -12,7 +13,8 @@ import (
 type HandlerHealth struct {
 	// Listener, Handler and Module are the names in the file.
 	Listener, Handler, Module string
-	// Resting says that its circuit breaker keeps it from being asked.
+	// Resting says that its circuit breaker keeps it from being asked, or that of a
+	// domain that tunes it.
 	Resting bool
 	chain.Health
 	chain.Counts
@@ -38,20 +40,19 @@ func (s *Server) DNS() dns.Stats {
 
 func (r *runtime) health() []HandlerHealth {
 	var list []HandlerHealth
-	breakers := make(map[string]*chain.Breaker)
+	resting := make(map[string]bool) // whether any of its breakers is open
 	for name, value := range r.sharedValues() {
 		switch v := value.(type) {
 		case *chain.Tally:
 			list = append(list, HandlerHealth{Listener: v.Listener, Handler: v.Handler, Module: v.Module, Health: v.Health(), Counts: v.Counts()})
 		case *chain.Breaker:
-			breakers[name] = v
+			of, _, _ := strings.Cut(name, breakerScope)
+			resting[of] = resting[of] || v.Resting()
 		}
 	}
 	for i := range list {
 		h := &list[i]
-		if b := breakers[breakerName(h.Listener, h.Handler)]; b != nil {
-			h.Resting = b.Resting()
-		}
+		h.Resting = resting[breakerName(h.Listener, h.Handler, h.Module)]
 	}
 	slices.SortFunc(list, func(a, b HandlerHealth) int {
 		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Handler, b.Handler), cmp.Compare(a.Module, b.Module))
@@ -59,5 +60,10 @@ func (r *runtime) health() []HandlerHealth {
 	return list
 }
 
-// breakerName is the name under which a handler's circuit breaker is shared.
-func breakerName(listener, handler string) string { return "breaker " + listener + "/" + handler }
+// breakerName is the name under which a handler's circuit breaker is shared; those
+// of domains have breakerScope and the domain behind it.
+func breakerName(listener, handler, module string) string {
+	return "breaker " + listener + "/" + handler + " " + module
+}
+
+const breakerScope = " of "

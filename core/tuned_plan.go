@@ -73,7 +73,13 @@ func (v *view) checkHandlers(r tuning.Request) config.Diagnostics {
 	o := v.overlay(r.Domain)
 	ds.Append(o.ds)
 	for _, c := range r.Changes {
-		if c.Value == nil || slices.Contains(names, c.Handler) {
+		if c.Value == nil {
+			continue
+		}
+		if slices.Contains(names, c.Handler) {
+			if !v.tuned.hasEffect(r.Domain, c.Handler) {
+				noEffect(&ds, o.blocks[c.Handler], c.Handler)
+			}
 			continue
 		}
 		d := ds.Errorf(o.blocks[c.Handler].LabelRange(0), "domain/unknown-handler", "no chain that holds for %s has a handler %q", r.Domain, c.Handler)
@@ -82,6 +88,16 @@ func (v *view) checkHandlers(r tuning.Request) config.Diagnostics {
 		}
 	}
 	return ds
+}
+
+// hasEffect tells whether a handler of that name acts anywhere once it is known
+// whose settings hold.
+func (t *tuned) hasEffect(domain, handler string) bool {
+	return slices.ContainsFunc(t.listeners, func(l *tunedListener) bool {
+		return slices.ContainsFunc(flat(l.of(domain)), func(s *step) bool {
+			return s.Name == handler && s.Stages&domainKnown(l.feeds) != 0
+		})
+	})
 }
 
 // layers gives the layers for a domain, the weakest first.

@@ -42,6 +42,7 @@ type Tally struct {
 	mu     sync.Mutex
 	health Health    // guarded by mu
 	logged time.Time // guarded by mu, when the last error was logged
+	told   bool      // guarded by mu, whether one of these errors in a row was
 	since  uint64    // guarded by mu, errors when it began to fail
 }
 
@@ -152,13 +153,14 @@ func (t *Tally) failed(err error, passed bool, took time.Duration, now time.Time
 		t.health.LastError, t.health.LastErrorAt = mail.Printable(err.Error(), maxError), now
 	}
 	if !t.health.Failing {
-		t.health.Failing, t.health.Since, t.since = true, now, before
+		t.health.Failing, t.health.Since, t.since, t.told = true, now, before, false
 		t.failing.Store(true)
 	}
-	soon := now.Sub(t.logged)
-	if t.logged.After(t.health.Since) || t.logged.Equal(t.health.Since) || !t.logged.IsZero() && soon >= 0 && soon < quiet {
-		return false // these errors have their line, or the ones of just before had
+	since := now.Sub(t.logged)
+	if t.told || !t.logged.IsZero() && since >= 0 && since < quiet {
+		return false
 	}
+	t.told = true
 	t.logged = now
 	return true
 }
@@ -172,7 +174,7 @@ func (t *Tally) recovered(now time.Time) {
 	}
 	t.health.Failing = false
 	t.failing.Store(false)
-	if t.logged.Before(t.health.Since) {
+	if !t.told {
 		return // its beginning was not logged either
 	}
 	t.log.Info("handler answers again", zap.String(logkey.Listener, t.Listener), zap.String(logkey.Handler, t.Handler),

@@ -115,6 +115,10 @@ func (o *Overlay) newline() {
 	o.line++
 }
 
+// maxOperations bounds the operators and calls of a value that does not come from a
+// file: a condition takes time in the square of their number to compile.
+const maxOperations = 200
+
 // parseValue reads the expression of a setting that does not come from a file.
 func parseValue(text, filename string, start hcl.Pos) (hclsyntax.Expression, Diagnostics) {
 	var ds Diagnostics
@@ -135,10 +139,18 @@ func parseValue(text, filename string, start hcl.Pos) (hclsyntax.Expression, Dia
 	if ds.HasErrors() {
 		return nil, ds
 	}
+	operations := 0
 	hclsyntax.VisitAll(expr, func(n hclsyntax.Node) hcl.Diagnostics { //nolint:errcheck // the visitor gives no errors
 		refuseNode(n, &ds)
+		switch n.(type) {
+		case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr, *hclsyntax.ConditionalExpr, *hclsyntax.FunctionCallExpr, *hclsyntax.ParenthesesExpr:
+			operations++
+		}
 		return nil
 	})
+	if operations > maxOperations {
+		ds.Errorf(whole, "expr/invalid", "the value has %d operations, and more than %d take too long", operations, maxOperations)
+	}
 	return expr, ds
 }
 

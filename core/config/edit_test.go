@@ -110,6 +110,7 @@ x {}
 		`[for a in [1, 2]: [for b in [3]: b]]`:  "expr/for",
 		`"%{ for a in [1, 2] }${a}%{ endfor }"`: "expr/for",
 		`{ for k in ["a"] : k => 1 }`:           "expr/for",
+		strings.Repeat("!", 201) + "true":       "expr/invalid",
 	} {
 		_, ds := f.NewOverlay("database").Block("settings", "x", []config.Given{{Name: "value", Value: value}})
 		if len(ds) == 0 || ds[0].Code != code || strings.Contains(fmt.Sprint(ds), "abc") {

@@ -158,11 +158,22 @@ func (l *Local) SecondFactor(ctx context.Context, address string) (SecondFactor,
 	return service.SecondFactor(ctx, user)
 }
 
-// VerifyTOTP tries a code.
-func (l *Local) VerifyTOTP(ctx context.Context, address string, code mail.Secret) (bool, error) {
+// VerifyTOTP tries a code. It uses the code up, which the audit trail has.
+func (l *Local) VerifyTOTP(ctx context.Context, address string, code mail.Secret) (ok bool, err error) {
 	service, user, err := l.factor(ctx, "verify code", address)
 	if err != nil {
 		return false, err
 	}
-	return service.VerifyTOTP(ctx, user, code)
+	before, err := service.SecondFactor(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	err = l.audited(ctx, AuditEntry{Operation: "verify-totp", Object: user}, before, func() (any, error) {
+		if ok, err = service.VerifyTOTP(ctx, user, code); err != nil {
+			return nil, err
+		}
+		after, _ := service.SecondFactor(context.WithoutCancel(ctx), user)
+		return after, nil
+	})
+	return ok, err
 }

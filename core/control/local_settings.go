@@ -69,7 +69,11 @@ func (l *Local) tune(ctx context.Context, operation, domain string, do func() (c
 		if err != nil {
 			return nil, tuned(err)
 		}
-		return l.values(context.WithoutCancel(ctx), domain)
+		after, err := l.values(context.WithoutCancel(ctx), domain)
+		if err != nil {
+			return nil, nil //nolint:nilerr,nilnil // the change is made, whether it can be shown or not
+		}
+		return after, nil
 	})
 	return report, err
 }

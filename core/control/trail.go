@@ -13,6 +13,7 @@ import (
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/store"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 func init() { core.Register(new(Service)) }
@@ -70,14 +71,17 @@ func (s *Service) Provision(c *core.Context) error {
 	return nil
 }
 
-// Sweep removes entries that are too old.
+// Sweep removes entries that are too old, of the history of domains' settings too,
+// which is no module's.
 func (*Service) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
 	result, err := tx.Exec(`DELETE FROM control_audit WHERE id IN (
 		SELECT id FROM control_audit WHERE expires <= ? ORDER BY expires LIMIT ?)`, now.UnixMicro(), limit)
 	if err != nil {
 		return 0, fmt.Errorf("remove old audit entries: %w", err)
 	}
-	return int(result.RowsAffected), nil
+	removed = int(result.RowsAffected)
+	more, err := tuning.SweepHistory(tx, now, limit-removed)
+	return removed + more, err
 }
 
 // Offer gives the listeners of the API what they serve. It is called once the
@@ -105,7 +109,10 @@ func (s *Service) audited(ctx context.Context, e AuditEntry, before any, do func
 	if err != nil {
 		return joined(err, s.write(ctx, `DELETE FROM control_audit WHERE id = ?`, id))
 	}
-	return s.write(ctx, `UPDATE control_audit SET after = ?, done = 1 WHERE id = ?`, auditValue(after), id)
+	if err := s.write(ctx, `UPDATE control_audit SET after = ?, done = 1 WHERE id = ?`, auditValue(after), id); err != nil {
+		return fmt.Errorf("the change is made, and its entry stays unfinished: %w", err)
+	}
+	return nil
 }
 
 // joined adds a second error to one whose text stays that of the first alone where

@@ -244,7 +244,7 @@ func TestFaults(t *testing.T) {
 		fault   dnstest.Fault
 		name    string
 		kind    string
-		queries int // messages that the server gets
+		queries int // messages that the server gets; those that pass all their time may be one less on a busy machine
 	}{
 		{dnstest.ServFail, "SERVFAIL", temporary, 1},
 		{dnstest.Refused, "REFUSED", temporary, 1},
@@ -263,9 +263,9 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			server := dnstest.Serve(t, `example.org. TXT "right"`)
 			server.Fail("example.org", tt.fault)
-			timeout := 10 * time.Second
+			timeout, least := 10*time.Second, tt.queries
 			if tt.fault == dnstest.Silence || tt.fault == dnstest.Garbage {
-				timeout = 300 * time.Millisecond // all of it passes
+				timeout, least = 300*time.Millisecond, 1 // all of it passes
 			}
 			r := server.ResolverWith(t, dns.Settings{Timeout: timeout, Attempts: 2}, dns.Options{})
 			texts, err := r.LookupTXT(t.Context(), "example.org")
@@ -275,7 +275,7 @@ func TestFaults(t *testing.T) {
 			if err == nil && !cmp.Equal(texts, []string{"right"}) {
 				t.Errorf("texts %q", texts)
 			}
-			if got := server.Questions("example.org", dns.TypeTXT); got != tt.queries {
+			if got := server.Questions("example.org", dns.TypeTXT); got < least || got > tt.queries {
 				t.Errorf("the server was asked %d times, want %d", got, tt.queries)
 			}
 		})

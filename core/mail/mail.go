@@ -142,12 +142,15 @@ type Recipient struct {
 // idAlphabet is Crockford's base32 in lower case.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
+// IDLength is the length of an identifier, in characters.
+const IDLength = 18
+
 // NewID makes the identifier of a session or a message: nine characters of time
 // in milliseconds and nine random ones (45 bits), safe in file names, header
 // fields and replies. Identifiers sort by time, so that an index of them grows
 // at its end.
 func NewID(now time.Time) string {
-	var id [18]byte
+	var id [IDLength]byte
 	ms := now.UnixMilli()
 	for i := 8; i >= 0; i-- {
 		id[i] = idAlphabet[ms&31]

@@ -15,6 +15,13 @@ import (
 // MaxScan bounds how many records a search looks at.
 const MaxScan = 100_000
 
+// Bounds of a search, since strangers choose what is in the records: how much it
+// gives at most, in bytes of their encodings, and how many run at once.
+const (
+	maxFound    = 16 << 20
+	maxSearches = 2
+)
+
 // timeDigits is how many characters of an ID are its time, see mail.NewID.
 const timeDigits = 9
 
@@ -97,7 +104,7 @@ func (r *Record) RefusedRecipients() []string {
 }
 
 // Find gives the newest n records that match, the newest first, of the newest
-// MaxScan.
+// MaxScan; fewer if these take more than 16 MiB.
 func (l *Log) Find(ctx context.Context, f Filter, n int) ([]*Record, error) {
 	list, err := l.search(ctx, n, f.Matches, "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", MaxScan)
 	if err != nil {
@@ -115,12 +122,12 @@ func (l *Log) Lookup(ctx context.Context, id string) ([]*Record, error) {
 	switch {
 	case err == nil && r.Session != r.ID:
 		return []*Record{r}, nil
-	case err != nil && !errors.Is(err, store.ErrNotFound):
-		return nil, err
+	case err != nil && (len(id) != mail.IDLength || !errors.Is(err, store.ErrNotFound)):
+		return nil, err // no session has such an identifier: it is not worth a search
 	}
 	// What belongs to a session has an ID of a later time.
 	list, err := l.search(ctx, MaxScan, func(r *Record) bool { return r.Session == id || r.ID == id },
-		"SELECT id, time, kind, record FROM trace WHERE id >= ? ORDER BY id LIMIT ?", id[:min(len(id), timeDigits)], MaxScan)
+		"SELECT id, time, kind, record FROM trace WHERE id >= ? ORDER BY id LIMIT ?", id[:timeDigits], MaxScan)
 	if err == nil && len(list) == 0 {
 		err = store.ErrNotFound
 	}
@@ -131,24 +138,32 @@ func (l *Log) Lookup(ctx context.Context, id string) ([]*Record, error) {
 }
 
 // search runs a query once that which is behind can be seen, and gives the first
-// n records that match.
+// n records that match, up to maxFound.
 func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, query string, args ...any) (list []*Record, err error) {
+	select {
+	case l.searches <- struct{}{}:
+		defer func() { <-l.searches }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if err := l.store.Flush(ctx); err != nil {
 		return nil, err
 	}
+	size := 0
 	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
 		rows, err := sn.Query(query, args...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		for len(list) < n && rows.Next() {
-			r, err := scan(rows)
+		for len(list) < n && size < maxFound && rows.Next() {
+			r, encoded, err := scan(rows)
 			if err != nil {
 				return err
 			}
 			if matches(r) {
 				list = append(list, r)
+				size += encoded
 			}
 		}
 		return rows.Err()

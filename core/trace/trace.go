@@ -95,6 +95,7 @@ type Log struct {
 	added      atomic.Int64  // bytes since the last check
 	check      chan struct{} // of capacity 1
 
+	searches chan struct{} // a place for each that runs
 	removing sync.WaitGroup
 	stop     context.CancelFunc // nil before Start
 
@@ -152,7 +153,7 @@ func (l *Log) Removed() (at time.Time, last, total int64) {
 
 // New prepares the log's table in a store.
 func New(s *store.Store, o Options) (*Log, error) {
-	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums)}
+	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums), searches: make(chan struct{}, maxSearches)}
 	if l.keep <= 0 {
 		l.keep = defaultKeep
 	}
@@ -266,7 +267,7 @@ func (l *Log) read(ctx context.Context, query string, args ...any) (list []*Reco
 		}
 		defer rows.Close()
 		for rows.Next() {
-			r, err := scan(rows)
+			r, _, err := scan(rows)
 			if err != nil {
 				return err
 			}
@@ -277,16 +278,17 @@ func (l *Log) read(ctx context.Context, query string, args ...any) (list []*Reco
 	return list, err
 }
 
-func scan(rows *store.Rows) (*Record, error) {
+// scan reads a row. The second result is the size of its encoding.
+func scan(rows *store.Rows) (*Record, int, error) {
 	r := new(Record)
 	var data []byte
 	if err := rows.Scan(&r.ID, &r.Time, &r.Kind, &data); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := decode(data, r); err != nil {
-		return nil, fmt.Errorf("read trace %s: %w", r.ID, err)
+		return nil, 0, fmt.Errorf("read trace %s: %w", r.ID, err)
 	}
-	return r, nil
+	return r, len(data), nil
 }
 
 // Bounds of the removal. A batch is small, since mail waits while it runs.

@@ -50,6 +50,21 @@ func Open(ctx context.Context, s *store.Store, now func() time.Time) (*Table, er
 	return &Table{store: s, now: now}, nil
 }
 
+// keepHistory is how long a change can be looked up and rolled back to.
+const keepHistory = 2 * 365 * 24 * time.Hour
+
+// SweepHistory removes at most limit changes that are too old. Identifiers are in
+// the order of time, so that it looks at the oldest only.
+func SweepHistory(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
+	result, err := tx.Exec(`DELETE FROM domain_setting_history WHERE id IN (
+		SELECT id FROM (SELECT id, time FROM domain_setting_history ORDER BY id LIMIT ?) AS oldest WHERE time < ?)`,
+		limit, now.Add(-keepHistory))
+	if err != nil {
+		return 0, fmt.Errorf("remove old changes of settings: %w", err)
+	}
+	return int(result.RowsAffected), nil
+}
+
 // All gives the settings of all domains, by domain, handler and attribute.
 func (t *Table) All(ctx context.Context) ([]Setting, error) {
 	return t.settings(ctx, "SELECT domain, handler, attribute, value, changed, actor FROM domain_setting ORDER BY domain, handler, attribute")
