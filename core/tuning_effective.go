@@ -54,7 +54,11 @@ func (t *tuned) effective(d *Domain, handler string) ([]tuning.Effective, error)
 				e := tuning.Effective{Listener: l.listener, Key: tuning.Key{Handler: s.Name, Attribute: setting.Name}, Source: tuning.FromDefault}
 				e.Value = defaultText(setting)
 				b.strongest(&e, s, layers, sources)
-				if isSecret(setting) && e.Source != tuning.FromDefault {
+				switch {
+				case e.Source == tuning.FromDefault:
+				case setting.FileOnly:
+					e.Value = fileOnly
+				case isSecret(setting):
 					e.Value = config.Hidden
 				}
 				out = append(out, e)
@@ -109,6 +113,11 @@ func (s *step) attributes() []config.Setting {
 	}
 	return list
 }
+
+// fileOnly stands for the value of a setting that only the file can make: it may
+// have secrets in it, such as the arguments of a program, and Place says where it
+// stands.
+const fileOnly = "(in the file)"
 
 // isSecret tells whether the value of a setting is nothing for those who may look
 // at a domain's settings: a secret by its type, and what only the file can set,

@@ -147,7 +147,11 @@ func cutLast(text, separator string) (before, after string, found bool) {
 
 func runDomainChange(ctx context.Context, o *DomainOptions, s Streams, domain string, changes []tuning.Change) error {
 	return o.Config.operate(ctx, s, func(ops control.Operations) error {
-		return printReport(s, func() (*control.Report, error) { return ops.ChangeDomain(ctx, domain, changes, o.Note) })
+		err := printReport(s, func() (*control.Report, error) { return ops.ChangeDomain(ctx, domain, changes, o.Note) })
+		if err == nil {
+			fmt.Fprintf(s.Out, "%s of %s: done.\n", count(len(changes), "setting"), harmless(domain))
+		}
+		return orList(err, "domain list")
 	})
 }
 
@@ -353,6 +357,9 @@ rolled back.`,
 			ctx := cmd.Context()
 			return o.Config.operate(ctx, s, func(ops control.Operations) error {
 				err := printReport(s, func() (*control.Report, error) { return ops.RollbackDomain(ctx, args[0], n) })
+				if err == nil {
+					fmt.Fprintf(s.Out, "The settings of %s are those of change %d.\n", harmless(args[0]), n)
+				}
 				return orList(err, "domain history "+args[0])
 			})
 		},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,6 +72,10 @@ the recipient. The flags choose entries that match all of them.`,
 }
 
 func runGreylistList(ctx context.Context, o *GreylistOptions, s Streams) error {
+	states := []string{"", "greylisted", "passed", "expired"}
+	if !slices.Contains(states, o.Filter.State) {
+		return badUsage("--state is one of %s, not %q", strings.Join(states[1:], ", "), o.Filter.State)
+	}
 	return o.Config.operate(ctx, s, func(ops control.Operations) error {
 		t := newTable(s.Out, o.JSON)
 		list := func(p control.Page) ([]control.Triplet, string, error) { return ops.Triplets(ctx, o.Filter, p) }

@@ -20,7 +20,7 @@ func TestPrintQR(t *testing.T) {
 	if err := printQR(&drawn, text); err != nil {
 		t.Fatal(err)
 	}
-	const margin = 2
+	const margin = 4
 	lines := strings.Split(strings.TrimSuffix(drawn.String(), "\n"), "\n")
 	size := code.Bounds().Dx()
 	if want := (size + 2*margin + 1) / 2; len(lines) != want {

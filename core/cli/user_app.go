@@ -125,7 +125,11 @@ func newAppPasswordRevokeCommand(o *AppPasswordOptions, s Streams) *cobra.Comman
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return o.Config.operate(ctx, s, func(ops control.Operations) error {
-				return orList(ops.RevokeAppPassword(ctx, args[0], args[1]), "user app-password list "+args[0])
+				if err := ops.RevokeAppPassword(ctx, args[0], args[1]); err != nil {
+					return orList(err, "user app-password list "+args[0])
+				}
+				fmt.Fprintf(s.Out, "App password %s is not good any more.\n", harmless(args[1]))
+				return nil
 			})
 		},
 	}
@@ -163,7 +167,11 @@ func newUserUnlockCommand(o *UserOptions, s Streams) *cobra.Command {
 		Example: `  mox-like user unlock alice@example.org`,
 	}, func(ctx context.Context) error {
 		return o.Config.operate(ctx, s, func(ops control.Operations) error {
-			return orList(ops.Unlock(ctx, o.Address), "user locks")
+			if err := ops.Unlock(ctx, o.Address); err != nil {
+				return orList(err, "user locks")
+			}
+			fmt.Fprintf(s.Out, "%s is open to all networks.\n", harmless(o.Address))
+			return nil
 		})
 	})
 }

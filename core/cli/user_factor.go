@@ -40,7 +40,7 @@ func newTOTPEnrolCommand(o *UserOptions, s Streams) *cobra.Command {
 		SuggestFor: []string{"add", "enable", "setup"},
 		Short:      "Give an account a secret, and confirm it by a first code",
 		Long: `Give an account a secret: a QR code for an authenticator, the same as a text, and ten
-recovery codes, each good for one login. All of it is shown this once. It is in force
+recovery codes, each good once in place of a code. All of it is shown this once. It is in force
 when a first code has shown that the authenticator has it: the code is asked for, or
 read from the input where that is no terminal.`,
 		Example: `  mox-like user totp enrol alice@example.org`,
@@ -55,7 +55,7 @@ func runTOTPEnrol(ctx context.Context, o *UserOptions, s Streams) error {
 		e, err := ops.EnrolTOTP(ctx, o.Address)
 		switch {
 		case errors.Is(err, control.ErrExists):
-			return fmt.Errorf("%w; end it by 'mox-like user totp remove %s' first", err, o.Address)
+			return fmt.Errorf("%w: 'mox-like user totp remove %s'", err, o.Address)
 		case err != nil:
 			return missing(err)
 		}
@@ -75,7 +75,7 @@ func printEnrolment(w io.Writer, e control.Enrolment) error {
 	if err := printQR(w, e.URI.Reveal()); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nSecret  %s\nURI     %s\n\nRecovery codes, each good for one login. Keep them where the authenticator is not:\n", e.Secret.Reveal(), e.URI.Reveal())
+	fmt.Fprintf(w, "\nSecret  %s\nURI     %s\n\nRecovery codes, each good once in place of a code. Keep them where the authenticator is not:\n", e.Secret.Reveal(), e.URI.Reveal())
 	for _, code := range e.RecoveryCodes {
 		fmt.Fprintf(w, "  %s\n", code.Reveal())
 	}
@@ -83,14 +83,15 @@ func printEnrolment(w io.Writer, e control.Enrolment) error {
 	return nil
 }
 
-// printQR draws a QR code, two of its rows on a line, dark on light whatever the
-// colours of the terminal are not: light modules are drawn, and a margin of two.
+// printQR draws a QR code, two of its rows on a line: light modules are drawn, and a
+// margin of four. On a terminal the colours are said too, so that it is dark on
+// light whatever those of the terminal are.
 func printQR(w io.Writer, text string) error {
 	code, err := qr.Encode(text, qr.L, qr.Auto)
 	if err != nil {
 		return fmt.Errorf("draw QR code: %w", err)
 	}
-	const margin = 2
+	const margin = 4
 	size := code.Bounds().Dx()
 	light := func(x, y int) bool {
 		if x < 0 || y < 0 || x >= size || y >= size {
@@ -99,8 +100,13 @@ func printQR(w io.Writer, text string) error {
 		r, _, _, _ := code.At(x, y).RGBA()
 		return r != 0
 	}
+	begin, end := "", ""
+	if color(w) {
+		begin, end = "\x1b[38;5;231;48;5;16m", "\x1b[0m" // white on black
+	}
 	var b strings.Builder
 	for y := -margin; y < size+margin; y += 2 {
+		b.WriteString(begin)
 		for x := -margin; x < size+margin; x++ {
 			switch upper, lower := light(x, y), light(x, y+1); {
 			case upper && lower:
@@ -113,7 +119,7 @@ func printQR(w io.Writer, text string) error {
 				b.WriteByte(' ')
 			}
 		}
-		b.WriteByte('\n')
+		b.WriteString(end + "\n")
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
@@ -134,7 +140,7 @@ func askCode(s Streams) (mail.Secret, error) {
 func confirmTOTP(ctx context.Context, o *UserOptions, s Streams, ops control.Operations, code mail.Secret) error {
 	if err := ops.ConfirmTOTP(ctx, o.Address, code); err != nil {
 		if errors.Is(err, control.ErrInvalid) {
-			return fmt.Errorf("%w; 'mox-like user totp confirm %s' asks again, and the clocks of both sides must agree", err, o.Address)
+			return fmt.Errorf("%w; 'mox-like user totp confirm %s' asks again", err, o.Address)
 		}
 		return missing(err)
 	}
