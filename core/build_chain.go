@@ -214,6 +214,10 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 		return nil
 	}
 	s.plain, s.Position = block, position
+	if b.domain != nil && !b.keepsStage(s, block, merged) {
+		b.broken[name] = true
+		return nil
+	}
 	if s.Stages&domainKnown(b.feeds) != 0 {
 		for i := range b.layers {
 			if settings := b.layers[i].settings(name); settings != nil {
@@ -222,6 +226,18 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 		}
 	}
 	return s
+}
+
+// keepsStage refuses settings of a domain that have a handler act before it is known
+// whose settings hold: it would not act at all.
+func (b *chainBuilder) keepsStage(s *step, block, merged *config.Block) bool {
+	a, ok := merged.Attribute("stage")
+	if own, has := block.Attribute("stage"); !ok || has && own == a || s.Stages&domainKnown(b.feeds) != 0 {
+		return true
+	}
+	b.ds.Errorf(a.SrcRange, "domain/no-effect", "%s would not act at all for one domain", s.Name).
+		WithDetail("At the stage %s it is not known yet whose settings hold. Write it into the handler's own block, or switch the handler off by enabled = false.", list(s.Stages.Names()))
+	return false
 }
 
 func (b *chainBuilder) makeHandler(name, scope string, block *config.Block) *step {

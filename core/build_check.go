@@ -35,10 +35,25 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 		}
 		b.checkRuns(s)
 	}
+	b.checkPlaces(steps)
 	b.checkLogin(steps, body)
 	if b.feeds.Has(mail.StageRcpt) && target == nil && !b.incomplete {
 		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
 			WithDetail("Without one no recipient is accepted. Write deliver {} at its end.")
+	}
+}
+
+// checkPlaces asks the handlers whether they stand where they can do their work.
+func (b *chainBuilder) checkPlaces(steps []*step) {
+	all := flat(steps)
+	modules := make([]string, 0, len(all))
+	for _, s := range all {
+		modules = append(modules, s.info.Name())
+	}
+	for i, s := range all {
+		if v, ok := s.Handler.(PlaceValidator); ok {
+			b.ds.Append(v.ValidatePlace(modules, i).Diagnostics(s.block, "chain/order"))
+		}
 	}
 }
 
@@ -67,7 +82,7 @@ func (b *chainBuilder) checkNeeds(steps []*step) {
 				if known := found[need.Module]; known != 0 && !earlier(s.Stages, known) || b.incomplete {
 					continue
 				}
-				b.ds.Errorf(need.Range, "expr/not-yet-known", "%s is not yet known to %s", need.Name, s.Name).
+				b.ds.Errorf(need.Range, "expr/not-yet-known", "%s is not yet known to %s at listener %q", need.Name, s.Name, b.listener).
 					WithDetail("It is found out by the handler %s: write one in front of this handler, at the same stage or an earlier one.", need.Module)
 			}
 		}

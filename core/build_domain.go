@@ -208,13 +208,19 @@ func (b *chainBuilder) lay(handler string, block *config.Block) (merged *config.
 			continue
 		}
 		b.tuning[settings] = b.tuning[settings] // it is used; whether to any effect, handler finds out
-		merged, position = merged.Merge(settings), l.place
-		if position == "" {
-			position = b.position(settings)
+		merged = merged.Merge(settings)
+		place := l.place
+		if place == "" {
+			place = b.position(settings)
 		}
+		position = tunedAt(b.position(block), place)
 	}
 	return merged, position
 }
+
+// tunedAt says for traces where a handler stands, and where the strongest of the
+// settings that tune it.
+func tunedAt(position, place string) string { return position + ", tuned by " + place }
 
 // checkTuned holds a chain whose handlers a domain tunes against the rules that
 // settings can break; base is the chain without them, block where the domain is.

@@ -57,6 +57,13 @@ type Migrator interface {
 	Migrations() store.Migrations
 }
 
+// PlaceValidator is a handler that does its work only behind or in front of others.
+// It is asked with the names of the modules of its chain, in order, and its own
+// place among them. A problem without an attribute is that of the place.
+type PlaceValidator interface {
+	ValidatePlace(modules []string, place int) Problems
+}
+
 // Starter begins what the module does of its own accord: goroutines,
 // connections. It is called once all modules are provisioned and valid.
 type Starter interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,8 +19,10 @@ import (
 type Sandbox struct {
 	runtime  *runtime
 	settings *settings
-	gen      *generation
-	tuning   dryTuning
+
+	mu     sync.Mutex // of Load and Close
+	gen    *generation
+	tuning dryTuning
 }
 
 // SandboxOptions say what the modules find around them.
@@ -86,6 +89,8 @@ func (s *Sandbox) Load(ctx context.Context, id, source string) (Module, error) {
 	if !ok {
 		return nil, fmt.Errorf("load %s: no such module", id)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	b := &builder{gen: s.gen}
 	name := blocks[0].Type
 	var also []any

@@ -196,16 +196,21 @@ func (p *plan) steps(l *tunedListener, d *Domain, base []*step) []*step {
 // step gives the step itself, or one with another instance if the database has
 // settings for it.
 func (p *plan) step(l *tunedListener, d *Domain, s *step) *step {
-	place := ""
+	place, tuned := "", false
+	at := builder{gen: p.tuned.gen}
 	for n := range p.layers {
 		y := &p.layers[n]
-		if len(y.given[s.Name]) > 0 {
-			place = y.place
+		switch {
+		case len(y.given[s.Name]) > 0:
+			place, tuned = y.place, true
+		case y.domain != nil && y.domain.settingsFor(s.Name) != nil:
+			place = at.position(y.domain.settingsFor(s.Name))
 		}
 	}
-	if place == "" {
+	if !tuned {
 		return s
 	}
+	position := tunedAt(at.position(s.plain), place)
 	key := p.key(s)
 	if key.text == "" {
 		return s // the file's own settings are stronger
@@ -218,11 +223,11 @@ func (p *plan) step(l *tunedListener, d *Domain, s *step) *step {
 		l.keep(key, i)
 	}
 	p.uses = append(p.uses, i)
-	if i.placed != nil && i.placed.Position == place {
+	if i.placed != nil && i.placed.Position == position {
 		return i.placed
 	}
 	fresh := *i.step
-	fresh.Position = place
+	fresh.Position = position
 	i.placed = &fresh
 	return &fresh
 }

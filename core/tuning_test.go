@@ -229,7 +229,7 @@ func TestTuningRefusesAndChangesNothing(t *testing.T) {
 		"target off":     {[]string{"sink.enabled", "false"}, []string{`5:3 error[chain/target-disabled]: sink delivers and cannot be switched off | Without it no recipient is accepted. Remove it from the chain if another target stands there.`}},
 		"monitored sink": {[]string{"sink.mode", `"monitor"`}, nil},
 		"when":           {[]string{"one.when", `tx.nothing`}, nil},
-		"spf off":        {[]string{"spf.enabled", "false"}, []string{`11:26 error[expr/not-yet-known]: tx.spf is not yet known to two | It is found out by the handler spf: write one in front of this handler, at the same stage or an earlier one.`}},
+		"spf off":        {[]string{"spf.enabled", "false"}, []string{`11:26 error[expr/not-yet-known]: tx.spf is not yet known to two at listener "in" | It is found out by the handler spf: write one in front of this handler, at the same stage or an earlier one.`}},
 		"one of two":     {[]string{"two.text", `"good"`, "one.text", "1"}, nil},
 	}
 	j.take()

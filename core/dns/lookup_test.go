@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/dns/dnstest"
 )
@@ -139,7 +139,7 @@ func TestLookups(t *testing.T) {
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	server := dnstest.Serve(t, zone)
-	clock := newClock()
+	clock := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 	r := server.ResolverWith(t, dns.Settings{}, dns.Options{Now: clock.Now})
 	tests := []struct {
 		name string
@@ -327,24 +327,4 @@ func TestAuthentic(t *testing.T) {
 			}
 		})
 	}
-}
-
-// clock is a time that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/dns/dnstest"
 )
@@ -20,7 +21,7 @@ func TestOutage(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.InfoLevel)
 	server := dnstest.Serve(t, "a.example.org. 300 A 192.0.2.1\nb.example.org. 300 A 192.0.2.2")
-	c := newClock()
+	c := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 	r := server.ResolverWith(t, dns.Settings{Attempts: 1}, dns.Options{Logger: zap.New(core), Now: c.Now})
 	server.Fail("broken.example.org", dnstest.ServFail)
 	if _, err := r.LookupIP(t.Context(), "ip4", "broken.example.org"); !dns.Temporary(err) {
@@ -35,7 +36,7 @@ func TestOutage(t *testing.T) {
 		if _, err := r.LookupIP(t.Context(), "ip4", fmt.Sprintf("silent%d.example.org", i)); !dns.Temporary(err) {
 			t.Fatalf("a silent domain: %v", err)
 		}
-		c.add(time.Minute)
+		c.Add(time.Minute)
 	}
 	if o := r.Stats().Outage; !o.Since.IsZero() {
 		t.Errorf("two silent domains are taken for an outage: %+v", o)

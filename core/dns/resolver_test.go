@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/dns/dnstest"
 )
@@ -43,7 +44,7 @@ func TestTTL(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := dnstest.Serve(t, tt.zone)
-			c := newClock()
+			c := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 			r := server.ResolverWith(t, dns.Settings{MaxTTL: tt.max}, dns.Options{Now: c.Now})
 			asked := func(times int) {
 				t.Helper()
@@ -59,9 +60,9 @@ func TestTTL(t *testing.T) {
 				asked(2)
 				return
 			}
-			c.add(tt.want - time.Nanosecond)
+			c.Add(tt.want - time.Nanosecond)
 			asked(1)
-			c.add(time.Nanosecond)
+			c.Add(time.Nanosecond)
 			asked(2)
 		})
 	}
@@ -73,7 +74,7 @@ func TestFailureIsRemembered(t *testing.T) {
 	t.Parallel()
 	server := dnstest.Serve(t, zone)
 	server.Fail("mx1.example.org", dnstest.ServFail)
-	c := newClock()
+	c := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 	r := server.ResolverWith(t, dns.Settings{}, dns.Options{Now: c.Now})
 	lookup := func() error {
 		_, err := r.LookupIP(t.Context(), "ip4", "mx1.example.org")
@@ -84,7 +85,7 @@ func TestFailureIsRemembered(t *testing.T) {
 		t.Errorf("errors %v and %v, the server was asked %d times", first, second, server.Questions("mx1.example.org", 0))
 	}
 	server.Fail("mx1.example.org", dnstest.None)
-	c.add(5 * time.Second)
+	c.Add(5 * time.Second)
 	if err := lookup(); err != nil {
 		t.Errorf("after a while: %v", err)
 	}
@@ -239,7 +240,7 @@ func TestFailedServerIsAskedLast(t *testing.T) {
 	bad := dnstest.Serve(t, "*.example.org. A 192.0.2.1")
 	good := dnstest.Serve(t, "*.example.org. A 192.0.2.1")
 	bad.Fail(dnstest.Every, dnstest.Silence)
-	c := newClock()
+	c := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 	r := bad.ResolverWith(t, dns.Settings{Servers: []dns.Server{{AddrPort: good.Addr()}}, Timeout: time.Second, Attempts: 50}, dns.Options{Now: c.Now})
 	ask := func(name string, badAsked int) {
 		t.Helper()
@@ -252,7 +253,7 @@ func TestFailedServerIsAskedLast(t *testing.T) {
 	}
 	ask("a.example.org", 1)
 	ask("b.example.org", 0)
-	c.add(30 * time.Second)
+	c.Add(30 * time.Second)
 	bad.Fail(dnstest.Every, dnstest.None)
 	ask("c.example.org", 1)
 	ask("d.example.org", 1)
@@ -340,7 +341,7 @@ func TestSilence(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "resolv.conf")
-	c := newClock()
+	c := coretest.NewClock(time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC))
 	r := dns.New(dns.Settings{}, dns.Options{Now: c.Now, ResolvConf: path})
 	t.Cleanup(func() { _ = r.Close() })
 	_, err := r.LookupTXT(t.Context(), "example.org")
@@ -358,11 +359,11 @@ func TestResolvConf(t *testing.T) {
 	if _, err := r.LookupTXT(t.Context(), "example.org"); kind(err) != temporary {
 		t.Errorf("the file is looked at before it is time: %v", err)
 	}
-	c.add(5 * time.Second)
+	c.Add(5 * time.Second)
 	ask("a.example.org")
 	write(t, path, "nameserver "+second.Addr().String()+" # another one\n")
 	ask("b.example.org")
-	c.add(5 * time.Second)
+	c.Add(5 * time.Second)
 	ask("c.example.org")
 	if a, b := first.Questions(dnstest.Every, 0), second.Questions(dnstest.Every, 0); a != 2 || b != 1 {
 		t.Errorf("the servers were asked %d and %d times", a, b)

@@ -222,9 +222,13 @@ func (t *Table) Undo(ctx context.Context, domain string, to int64) (list []Chang
 				return err
 			}
 		}
-		rows, err := sn.Query(`SELECT handler, attribute, was FROM domain_setting_history WHERE id IN
+		query, args := `SELECT handler, attribute, was FROM domain_setting_history WHERE id IN
 			(SELECT min(id) FROM domain_setting_history WHERE domain = ? AND id > ? GROUP BY handler, attribute)
-			ORDER BY handler, attribute`, domain, to)
+			ORDER BY handler, attribute`, []any{domain, to}
+		if to == 0 { // nothing at all; the history may not reach back so far
+			query, args = "SELECT handler, attribute, NULL FROM domain_setting WHERE domain = ? ORDER BY handler, attribute", []any{domain}
+		}
+		rows, err := sn.Query(query, args...)
 		if err != nil {
 			return err
 		}
