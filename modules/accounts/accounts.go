@@ -8,11 +8,12 @@
 // wrong password, in the same time.
 //
 // A program can have an app password instead: 128 random bits and more, good for
-// some protocols only and revocable, see AppPasswords. It takes PLAIN or LOGIN,
-// since SCRAM needs other keys.
+// some protocols only and revocable, see AppPasswords. All mechanisms take it: its
+// SCRAM keys have the salt of its account, which stays when the password changes.
 //
 // Hashing is slow on purpose, so it is bounded: see newHasher and turns. A login
-// that is refused costs one hash whatever is wrong; see Verify and Spend.
+// that is refused costs one hash whatever is wrong, and also when nothing is but
+// the second factor; see Verify, Answer and Spend.
 //
 // The package knows nothing of second factors but that some users send a code
 // behind their password, and nothing of brute force or rate limits; these are
@@ -105,7 +106,7 @@ func (*Accounts) Migrations() store.Migrations {
 			id    INTEGER PRIMARY KEY,
 			value BLOB NOT NULL
 		);
-	`, appTables}}
+	`, appTables, appScram}}
 }
 
 // Provision takes the store and finds the services that keep something for
@@ -218,7 +219,7 @@ func (a *Accounts) Add(ctx context.Context, address string, password mail.Secret
 	if a.known.has(user) {
 		return fmt.Errorf("add account %q: %w", user, ErrExists)
 	}
-	row, err := a.protect(ctx, password)
+	row, err := a.protect(ctx, password, newScramSalt())
 	if err != nil {
 		return fmt.Errorf("add account %q: %w", user, err)
 	}
@@ -247,7 +248,15 @@ func (a *Accounts) SetPassword(ctx context.Context, address string, password mai
 	if !ok || !a.known.has(user) {
 		return fmt.Errorf("set password of account %q: %w", address, ErrNotFound)
 	}
-	row, err := a.protect(ctx, password)
+	_, old, err := a.find(ctx, user)
+	if err != nil {
+		return fmt.Errorf("set password of account %q: %w", user, err)
+	}
+	salt, err := decodeScram(old.scram)
+	if err != nil { // a new password mends a damaged row
+		salt = newScramSalt()
+	}
+	row, err := a.protect(ctx, password, salt)
 	if err != nil {
 		return fmt.Errorf("set password of account %q: %w", user, err)
 	}

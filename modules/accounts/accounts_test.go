@@ -74,12 +74,15 @@ func exists(t testing.TB, a *Accounts, address string) bool {
 	return ok
 }
 
-// verify tells whether a password is an account's.
+// verify tells whether a password is an account's, and lets its client in then.
 func verify(t testing.TB, a *Accounts, username string, password mail.Secret) bool {
 	t.Helper()
 	answer, err := a.Verify(t.Context(), imapSession(), &mail.Credentials{Mechanism: "PLAIN", Username: username, Password: password})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if answer.OK {
+		answer.Accepted(t.Context())
 	}
 	return answer.OK
 }
@@ -232,8 +235,11 @@ func TestSetPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cmp.Equal(before.Salt, after.Salt) || cmp.Equal(before.StoredKey, after.StoredKey) {
+	if cmp.Equal(before.StoredKey, after.StoredKey) || cmp.Equal(before.ServerKey, after.ServerKey) {
 		t.Error("the SCRAM keys have not changed")
+	}
+	if !cmp.Equal(before.Salt, after.Salt) || before.Iterations != after.Iterations {
+		t.Error("the salt has changed, under which the keys of app passwords are")
 	}
 }
 

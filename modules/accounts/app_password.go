@@ -61,6 +61,10 @@ const appTables = `
 	CREATE INDEX app_passwords_expires ON app_passwords (expires) WHERE expires > 0;
 `
 
+// appScram adds what encodeScram gives, "" for app passwords that were made
+// before: their secret is not known any more.
+const appScram = `ALTER TABLE app_passwords ADD COLUMN scram TEXT NOT NULL DEFAULT ''`
+
 // Errors of AddAppPassword; those about its arguments are control.ErrInvalid too.
 var (
 	// ErrAppPasswordName is returned for a name that is empty, too long or cannot be
@@ -80,7 +84,8 @@ var (
 // appPassword is a row of the table.
 type appPassword struct {
 	control.AppPassword
-	sum []byte
+	sum   []byte
+	scram string // see encodeScram; "" if there are no keys
 }
 
 // AddAppPassword makes an app password of an account, by Account, Name, Scopes and
@@ -100,10 +105,29 @@ func (a *Accounts) AddAppPassword(ctx context.Context, p control.AppPassword) (m
 	}
 	id, secret := newAppPassword()
 	added := control.AppPassword{ID: id, Account: user, Name: p.Name, Scopes: scopesOf(p.Scopes), Created: now, Expires: p.Expires}
-	if err := a.store.Write(ctx, func(tx *store.Tx) error { return a.insertAppPassword(tx, added, secret) }); err != nil {
+	keys, err := a.appScramKeys(ctx, user, secret)
+	if err != nil {
+		return fail(err)
+	}
+	sum := sha256.Sum256([]byte(secret.Reveal()))
+	row := appPassword{AppPassword: added, sum: sum[:], scram: encodeScram(keys)}
+	if err := a.store.Write(ctx, func(tx *store.Tx) error { return a.insertAppPassword(tx, row) }); err != nil {
 		return fail(err)
 	}
 	return secret, added, nil
+}
+
+// appScramKeys derives the keys of an app password under the salt of its account.
+func (a *Accounts) appScramKeys(ctx context.Context, user string, secret mail.Secret) (mail.ScramKeys, error) {
+	there, row, err := a.find(ctx, user)
+	if err != nil || there == "" {
+		return mail.ScramKeys{}, errors.Join(err, missing(there != ""))
+	}
+	account, err := decodeScram(row.scram)
+	if err != nil {
+		return mail.ScramKeys{}, fmt.Errorf("read salt of the account, which a new password of the account mends: %w", err)
+	}
+	return scramKeysOf(secret.Reveal(), account)
 }
 
 // checkAppPassword checks what the user has chosen.
@@ -135,7 +159,7 @@ func scopesOf(chosen []string) []string {
 	return slices.Compact(scopes)
 }
 
-func (a *Accounts) insertAppPassword(tx *store.Tx, p control.AppPassword, secret mail.Secret) error {
+func (a *Accounts) insertAppPassword(tx *store.Tx, p appPassword) error {
 	if ok, err := a.ExistsIn(tx, p.Account); err != nil || !ok {
 		return errors.Join(err, missing(ok))
 	}
@@ -149,9 +173,9 @@ func (a *Accounts) insertAppPassword(tx *store.Tx, p control.AppPassword, secret
 	case count >= maxAppPasswords:
 		return ErrAppPasswordMany
 	}
-	sum := sha256.Sum256([]byte(secret.Reveal()))
-	_, err = tx.Exec(`INSERT INTO app_passwords (id, account, name, scopes, sha256, created, expires, last_used, last_from) VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`,
-		p.ID, p.Account, p.Name, strings.Join(p.Scopes, ","), sum[:], p.Created.UnixMicro(), microseconds(p.Expires))
+	_, err = tx.Exec(`INSERT INTO app_passwords (id, account, name, scopes, sha256, scram, created, expires, last_used, last_from)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '')`,
+		p.ID, p.Account, p.Name, strings.Join(p.Scopes, ","), p.sum, p.scram, p.Created.UnixMicro(), microseconds(p.Expires))
 	return err
 }
 
@@ -170,7 +194,20 @@ func (a *Accounts) AppPasswords(ctx context.Context, account string) ([]control.
 	if !ok || !a.known.has(user) {
 		return nil, fmt.Errorf("list app passwords of account %q: %w", account, ErrNotFound)
 	}
+	rows, err := a.appPasswordsOf(ctx, user)
+	if err != nil {
+		return nil, fmt.Errorf("list app passwords of account %q: %w", user, err)
+	}
 	var list []control.AppPassword
+	for _, p := range rows {
+		list = append(list, p.AppPassword)
+	}
+	return list, nil
+}
+
+// appPasswordsOf reads the rows of an account, the oldest first.
+func (a *Accounts) appPasswordsOf(ctx context.Context, user string) ([]*appPassword, error) {
+	var list []*appPassword
 	err := a.store.Read(ctx, func(s *store.Snapshot) error {
 		rows, err := s.Query(selectApp+` WHERE account = ? ORDER BY created, id`, user)
 		if err != nil {
@@ -182,14 +219,11 @@ func (a *Accounts) AppPasswords(ctx context.Context, account string) ([]control.
 			if err != nil {
 				return err
 			}
-			list = append(list, p.AppPassword)
+			list = append(list, p)
 		}
 		return rows.Err()
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list app passwords of account %q: %w", user, err)
-	}
-	return list, nil
+	return list, err
 }
 
 // RevokeAppPassword ends an app password at once; sessions that it has let in go
@@ -249,7 +283,7 @@ func parseAppPassword(plain string) (id, bare string, ok bool) {
 	return rest[:appPasswordID], bare, true
 }
 
-const selectApp = `SELECT id, account, name, scopes, sha256, created, expires, last_used, last_from FROM app_passwords`
+const selectApp = `SELECT id, account, name, scopes, sha256, scram, created, expires, last_used, last_from FROM app_passwords`
 
 // scanner is a row, alone or one of several.
 type scanner interface{ Scan(dest ...any) error }
@@ -258,7 +292,7 @@ func scanAppPassword(row scanner) (*appPassword, error) {
 	var p appPassword
 	var scopes, from string
 	var created, expires, used int64
-	if err := row.Scan(&p.ID, &p.Account, &p.Name, &scopes, &p.sum, &created, &expires, &used, &from); err != nil {
+	if err := row.Scan(&p.ID, &p.Account, &p.Name, &scopes, &p.sum, &p.scram, &created, &expires, &used, &from); err != nil {
 		return nil, err
 	}
 	p.Scopes = strings.Split(scopes, ",")

@@ -78,7 +78,7 @@ func TestRefusalsCostOneHash(t *testing.T) {
 	if err := a.RevokeAppPassword(t.Context(), alice, gone.Reveal()[4:12]); err != nil {
 		t.Fatal(err)
 	}
-	if !verify(t, a, alice, goodPassword) {
+	if !verify(t, a, alice, goodPassword+"/123456") || !verify(t, a, bob, goodPassword) {
 		t.Fatal("the password is wrong")
 	}
 	hashes := func(do func()) bool {
@@ -102,7 +102,10 @@ func TestRefusalsCostOneHash(t *testing.T) {
 			}
 		}
 	}
-	if hashes(func() { verify(t, a, alice, goodPassword+"/123456") }) {
+	if !hashes(func() { login(t, a, imapSession(), alice, goodPassword+"/123456") }) {
+		t.Error("a password with a code cost no hash")
+	}
+	if hashes(func() { login(t, a, imapSession(), bob, goodPassword) }) {
 		t.Error("a password that was right a moment ago cost a hash")
 	}
 	if !hashes(func() {
@@ -113,8 +116,3 @@ func TestRefusalsCostOneHash(t *testing.T) {
 		t.Error("Spend cost no hash")
 	}
 }
-
-// no is a proof that fits no keys.
-type no struct{}
-
-func (no) Verify(_, _ []byte) bool { return false }

@@ -17,12 +17,13 @@ func TestHashVector(t *testing.T) {
 	t.Parallel()
 	const encoded = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
 	h := newHasher(owasp, 1)
-	ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, encoded, "password")
-	if !ok || !outdated || err != nil {
-		t.Errorf("verify = %v, %v, %v", ok, outdated, err)
+	found, err := h.verify(t.Context(), netip.Prefix{}, encoded, "password")
+	if !found.ok || !found.outdated || err != nil {
+		t.Fatalf("verify = %v, %v, %v", found.ok, found.outdated, err)
 	}
-	if ok, _, err := h.verify(t.Context(), netip.Prefix{}, encoded, "passwore"); ok || err != nil {
-		t.Errorf("verify of another password = %v, %v", ok, err)
+	found.release()
+	if found, err := h.verify(t.Context(), netip.Prefix{}, encoded, "passwore"); found.ok || err != nil {
+		t.Errorf("verify of another password = %v, %v", found.ok, err)
 	}
 }
 
@@ -44,12 +45,14 @@ func TestHash(t *testing.T) {
 		t.Error("two hashes have the same salt")
 	}
 	for _, encoded := range []string{first, second} {
-		if ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, encoded, "correct horse"); !ok || outdated || err != nil {
-			t.Errorf("verify = %v, %v, %v", ok, outdated, err)
+		found, err := h.verify(t.Context(), netip.Prefix{}, encoded, "correct horse")
+		if !found.ok || found.outdated || err != nil {
+			t.Fatalf("verify = %v, %v, %v", found.ok, found.outdated, err)
 		}
+		found.release()
 	}
-	if ok, outdated, err := h.verify(t.Context(), netip.Prefix{}, h.dummy, "correct horse"); ok || outdated || err != nil {
-		t.Errorf("verify of the dummy = %v, %v, %v", ok, outdated, err)
+	if found, err := h.verify(t.Context(), netip.Prefix{}, h.dummy, "correct horse"); found.ok || found.outdated || err != nil {
+		t.Errorf("verify of the dummy = %v, %v, %v", found.ok, found.outdated, err)
 	}
 }
 
@@ -84,8 +87,8 @@ func TestDecodeHash(t *testing.T) {
 		if _, _, _, err := decodeHash(encoded); !errors.Is(err, errHash) {
 			t.Errorf("%s: error %v, want %v", name, err, errHash)
 		}
-		if ok, _, err := newHasher(cheap, 1).verify(t.Context(), netip.Prefix{}, encoded, "x"); ok || !errors.Is(err, errHash) {
-			t.Errorf("%s: verify = %v, %v", name, ok, err)
+		if found, err := newHasher(cheap, 1).verify(t.Context(), netip.Prefix{}, encoded, "x"); found.ok || !errors.Is(err, errHash) {
+			t.Errorf("%s: verify = %v, %v", name, found.ok, err)
 		}
 	}
 }
@@ -145,18 +148,29 @@ func FuzzDecodeScram(f *testing.F) {
 	})
 }
 
-func TestNewScramKeys(t *testing.T) {
+func TestScramKeysOf(t *testing.T) {
 	t.Parallel()
-	first, err := newScramKeys("correct horse")
+	first, err := scramKeysOf("correct horse", newScramSalt())
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := newScramKeys("correct horse")
+	second, err := scramKeysOf("correct horse", newScramSalt())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cmp.Equal(first.Salt, second.Salt) || cmp.Equal(first.StoredKey, second.StoredKey) {
 		t.Error("two sets of keys have the same salt")
+	}
+	again, err := scramKeysOf("correct horse", mail.ScramKeys{Salt: first.Salt, Iterations: first.Iterations})
+	if diff := cmp.Diff(first, again); diff != "" || err != nil {
+		t.Errorf("other keys under the same salt: %v\n%s", err, diff)
+	}
+	vector, err := decodeScram(goodScram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := scramKeysOf(pencil.Reveal(), vector); err != nil || encodeScram(got) != goodScram {
+		t.Errorf("keys of RFC 7677: %s, %v", encodeScram(got), err)
 	}
 	if first.Iterations < 4096 || len(first.StoredKey) != sha256.Size || cmp.Equal(first.StoredKey, first.ServerKey) {
 		t.Errorf("%d iterations, key of %d bytes", first.Iterations, len(first.StoredKey))

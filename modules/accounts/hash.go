@@ -40,8 +40,7 @@ var errHash = errors.New("not an argon2id hash in PHC string format")
 type hasher struct {
 	costs costs
 	turns *turns
-	// rest is how long a turn rests after a wrong password, in times of what its
-	// hash took.
+	// rest is how long a turn rests after a login, in times of what its hash took.
 	rest float64
 	// dummy is nobody's hash, which unknown users' passwords are compared with.
 	dummy string
@@ -52,9 +51,9 @@ type hasher struct {
 const maxWaste = 0.1
 
 // newHasher gives a hasher for a machine of so many processors. At most half of
-// them hash at a time. After a wrong password a turn rests, so that guessing
-// takes no more than maxWaste of the machine from the mail, however many guess;
-// right ones are followed by no rest.
+// them hash at a time. After a password was compared a turn rests, so that guessing
+// takes no more than maxWaste of the machine from the mail, however many guess.
+// The rest ends early once the login is accepted, see comparison.
 func newHasher(c costs, processors int) *hasher {
 	slots := max(1, processors/2)
 	h := &hasher{costs: c, turns: newTurns(slots), rest: max(0, float64(slots)/(maxWaste*float64(processors))-1)}
@@ -85,25 +84,31 @@ func (h *hasher) hash(ctx context.Context, from netip.Prefix, password string) (
 	return encodeHash(h.costs, salt, h.costs.key(password, salt, keySize)), nil
 }
 
-// verify compares a password with a PHC string. outdated tells that the hash has
-// other costs than new ones get.
-func (h *hasher) verify(ctx context.Context, from netip.Prefix, encoded, password string) (ok, outdated bool, err error) {
+// comparison is what came of comparing a password with a hash.
+type comparison struct {
+	ok bool
+	// outdated tells that the hash has other costs than new ones get.
+	outdated bool
+	// release ends the turn before it has rested. It is for logins that were
+	// accepted: until then a right password must not be told from a wrong one, not
+	// even by when the next turn is free, since a later handler may refuse it.
+	release func()
+}
+
+// verify compares a password with a PHC string.
+func (h *hasher) verify(ctx context.Context, from netip.Prefix, encoded, password string) (comparison, error) {
 	c, salt, want, err := decodeHash(encoded)
 	if err != nil {
-		return false, false, err
+		return comparison{}, err
 	}
 	if err := h.take(ctx, from); err != nil {
-		return false, false, err
+		return comparison{}, err
 	}
 	began := time.Now()
 	got := c.key(password, salt, uint32(len(want)))
-	if subtle.ConstantTimeCompare(got, want) == 1 {
-		h.turns.give()
-		return true, c != h.costs, nil
-	}
 	h.turns.suspect(from)
-	h.turns.giveAfter(time.Duration(h.rest * float64(time.Since(began))))
-	return false, c != h.costs, nil
+	release := h.turns.giveAfter(time.Duration(h.rest * float64(time.Since(began))))
+	return comparison{ok: subtle.ConstantTimeCompare(got, want) == 1, outdated: c != h.costs, release: release}, nil
 }
 
 func (c costs) key(password string, salt []byte, size uint32) []byte {

@@ -74,21 +74,22 @@ type protected struct {
 	scram    string // see encodeScram
 }
 
-// protect checks a new password and derives what is kept of it.
-func (a *Accounts) protect(ctx context.Context, password mail.Secret) (protected, error) {
+// protect checks a new password and derives what is kept of it, with the SCRAM
+// salt and iterations of its account.
+func (a *Accounts) protect(ctx context.Context, password mail.Secret, account mail.ScramKeys) (protected, error) {
 	if err := CheckPassword(password); err != nil {
 		return protected{}, err
 	}
-	return a.derive(ctx, netip.Prefix{}, prepare(password.Reveal()))
+	return a.derive(ctx, netip.Prefix{}, prepare(password.Reveal()), account)
 }
 
 // derive computes what is kept of a prepared password.
-func (a *Accounts) derive(ctx context.Context, from netip.Prefix, prepared string) (protected, error) {
+func (a *Accounts) derive(ctx context.Context, from netip.Prefix, prepared string, account mail.ScramKeys) (protected, error) {
 	hash, err := a.hasher.hash(ctx, from, prepared)
 	if err != nil {
 		return protected{}, err
 	}
-	keys, err := newScramKeys(prepared)
+	keys, err := scramKeysOf(prepared, account)
 	if err != nil {
 		return protected{}, err
 	}

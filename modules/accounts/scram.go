@@ -22,20 +22,28 @@ const maxScramIterations = 10_000_000
 
 var errScram = errors.New("not a SCRAM-SHA-256 secret as RFC 5803 has it")
 
-// newScramKeys derives the keys of a password under a fresh salt (RFC 5802
-// section 3).
-func newScramKeys(password string) (mail.ScramKeys, error) {
+// newScramSalt gives what a client is told of a new account: a fresh salt, and
+// the iterations. An account keeps them when its password changes, since the keys
+// of its app passwords go with them: a client is told them before it says which
+// password it has.
+func newScramSalt() mail.ScramKeys {
 	salt := make([]byte, saltSize)
 	rand.Read(salt)
-	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
+	return mail.ScramKeys{Salt: salt, Iterations: scramIterations}
+}
+
+// scramKeysOf derives the keys of a password under the salt and the iterations of
+// an account (RFC 5802 section 3).
+func scramKeysOf(password string, account mail.ScramKeys) (mail.ScramKeys, error) {
+	salted, err := pbkdf2.Key(sha256.New, password, account.Salt, account.Iterations, sha256.Size)
 	if err != nil {
 		return mail.ScramKeys{}, fmt.Errorf("derive SCRAM keys: %w", err)
 	}
 	clientKey := mac(salted, "Client Key")
 	storedKey := sha256.Sum256(clientKey)
 	return mail.ScramKeys{
-		Salt:       salt,
-		Iterations: scramIterations,
+		Salt:       account.Salt,
+		Iterations: account.Iterations,
 		StoredKey:  storedKey[:],
 		ServerKey:  mac(salted, "Server Key"),
 	}, nil

@@ -10,11 +10,11 @@ import (
 
 // turns bounds how many hash a password at a time, and says who is next. There are
 // three lines, which have their turns one after the other: of networks from which
-// somebody has logged in, of new ones, and of those from which only wrong
-// passwords came. In each, the networks that wait have a turn each before any has
-// another. So many who guess passwords from one network delay nobody else, and
-// many networks that guess neither delay the owner at home nor, for long, abroad.
-// It is safe for concurrent use.
+// somebody has logged in, of new ones, and of those from which only logins came
+// that were not accepted. In each, the networks that wait have a turn each before
+// any has another. So many who guess passwords from one network delay nobody else,
+// and many networks that guess neither delay the owner at home nor, for long,
+// abroad. It is safe for concurrent use.
 type turns struct {
 	mu    sync.Mutex
 	free  int
@@ -85,8 +85,8 @@ func (t *turns) welcome(prefix netip.Prefix) {
 	t.remember(lineGood, prefix)
 }
 
-// suspect remembers that a wrong password came from a network, unless somebody
-// has logged in from it.
+// suspect remembers that a password came from a network, unless somebody has
+// logged in from it.
 func (t *turns) suspect(prefix netip.Prefix) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -156,8 +156,15 @@ func (t *turns) give() {
 	t.pass()
 }
 
-// giveAfter ends a turn once d has passed.
-func (t *turns) giveAfter(d time.Duration) { time.AfterFunc(d, t.give) }
+// giveAfter ends a turn once d has passed, or when early is called.
+func (t *turns) giveAfter(d time.Duration) (early func()) {
+	timer := time.AfterFunc(d, t.give)
+	return func() {
+		if timer.Stop() {
+			t.give()
+		}
+	}
+}
 
 // pass hands a turn to who is next. It is called with mu held.
 func (t *turns) pass() {

@@ -161,9 +161,9 @@ func TestNetworkOf(t *testing.T) {
 	}
 }
 
-// TestWrongPasswordRests finds that the share of the machine which guessing takes
-// is bounded on machines of all sizes, and that right passwords need no rest.
-func TestWrongPasswordRests(t *testing.T) {
+// TestTurnsRest finds that the share of the machine which guessing takes is bounded
+// on machines of all sizes, and that accepted logins need no rest.
+func TestTurnsRest(t *testing.T) {
 	t.Parallel()
 	for _, processors := range []int{1, 2, 3, 4, 7, 8, 64} {
 		h := newHasher(cheap, processors)
@@ -182,16 +182,25 @@ func TestWrongPasswordRests(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if ok, _, err := h.verify(t.Context(), netip.Prefix{}, hash, "right"); !ok || err != nil {
-			t.Fatal(ok, err)
+		found, err := h.verify(t.Context(), netip.Prefix{}, hash, "right")
+		if !found.ok || err != nil {
+			t.Fatal(found.ok, err)
 		}
-	}
-	if ok, _, err := h.verify(t.Context(), netip.Prefix{}, hash, "wrong"); ok || err != nil {
-		t.Fatal(ok, err)
+		found.release()
+		found.release()
+		if h.turns.free != 1 {
+			t.Fatalf("%d turns free", h.turns.free)
+		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := h.verify(ended, netip.Prefix{}, hash, "right"); !errors.Is(err, context.Canceled) {
-		t.Errorf("there is a turn right after a wrong password: error %v", err)
+	for _, password := range []string{"right", "wrong"} {
+		h.turns = newTurns(1)
+		if found, err := h.verify(t.Context(), netip.Prefix{}, hash, password); found.ok != (password == "right") || err != nil {
+			t.Fatal(found.ok, err)
+		}
+		if _, err := h.verify(ended, netip.Prefix{}, hash, "right"); !errors.Is(err, context.Canceled) {
+			t.Errorf("there is a turn right after a %s password: error %v", password, err)
+		}
 	}
 }

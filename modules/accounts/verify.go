@@ -32,6 +32,11 @@ type Answer struct {
 	// time than a wrong one takes: whoever refuses the login nevertheless calls
 	// Spend before the client is told.
 	Quick bool
+	// Accepted is to be called once all handlers of the auth stage have let the client
+	// in; nil means that there is nothing to do. Until then right credentials are
+	// treated as wrong ones are: the turn at the processor rests, nothing is
+	// remembered, and the network is not taken for one that users are in.
+	Accepted func(ctx context.Context)
 }
 
 // Verify tells whether the credentials of a session are right. It sets AppPassword
@@ -39,7 +44,7 @@ type Answer struct {
 //
 // A password costs one argon2id hash, also when the user is unknown, and waits
 // for its turn until ctx ends. App passwords that are right, and right passwords
-// that were so a short while ago, cost none.
+// by which a client was let in a short while ago, cost none.
 func (a *Accounts) Verify(ctx context.Context, s *mail.Session, c *mail.Credentials) (Answer, error) {
 	user, row, err := a.find(ctx, c.Username)
 	if err != nil {
@@ -47,7 +52,7 @@ func (a *Accounts) Verify(ctx context.Context, s *mail.Session, c *mail.Credenti
 	}
 	answer := Answer{Address: user}
 	if c.Proof != nil {
-		err = a.verifyProof(ctx, c.Proof, row, &answer)
+		err = a.verifyProof(ctx, s, c, row, &answer)
 	} else {
 		err = a.verifyPassword(ctx, s, c, row, &answer)
 	}
@@ -55,15 +60,23 @@ func (a *Accounts) Verify(ctx context.Context, s *mail.Session, c *mail.Credenti
 		return Answer{Address: user}, fmt.Errorf("verify credentials of account %q: %w", user, err)
 	}
 	answer.OK = answer.OK && user != ""
-	if answer.OK {
-		a.hasher.turns.welcome(networkOf(s.RemoteAddr.Addr()))
+	if !answer.OK {
+		answer.Accepted = nil
+		return answer, nil
+	}
+	from, more := networkOf(s.RemoteAddr.Addr()), answer.Accepted
+	answer.Accepted = func(ctx context.Context) {
+		a.hasher.turns.welcome(from)
+		if more != nil {
+			more(ctx)
+		}
 	}
 	return answer, nil
 }
 
 // Spend takes the time of a wrong password, see Answer.Quick.
 func (a *Accounts) Spend(ctx context.Context, s *mail.Session) error {
-	if _, _, err := a.hasher.verify(ctx, networkOf(s.RemoteAddr.Addr()), a.hasher.dummy, ""); err != nil {
+	if _, err := a.hasher.verify(ctx, networkOf(s.RemoteAddr.Addr()), a.hasher.dummy, ""); err != nil {
 		return fmt.Errorf("spend the time of a password: %w", err)
 	}
 	return nil
@@ -104,27 +117,6 @@ func (a *Accounts) find(ctx context.Context, username string) (user string, row 
 	return name, row, nil
 }
 
-// verifyProof checks a SCRAM proof. There are no keys of app passwords, so a client
-// that has one must be told to use another mechanism, which only its user can do.
-func (a *Accounts) verifyProof(ctx context.Context, p mail.Proof, row protected, answer *Answer) error {
-	keys, err := decodeScram(row.scram)
-	if err != nil {
-		return err
-	}
-	if answer.OK = p.Verify(keys.StoredKey, keys.ServerKey); answer.OK {
-		return nil
-	}
-	var one int
-	err = a.store.Read(ctx, func(s *store.Snapshot) error {
-		return s.QueryRow(`SELECT 1 FROM app_passwords WHERE account = ? LIMIT 1`, answer.Address).Scan(&one)
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	answer.Reason = "if it was of an app password: these need PLAIN or LOGIN"
-	return err
-}
-
 // verifyPassword checks a password that the client has sent: as an app password
 // if it looks like one, then as the account's own.
 func (a *Accounts) verifyPassword(ctx context.Context, s *mail.Session, c *mail.Credentials, row protected, answer *Answer) error {
@@ -145,20 +137,25 @@ func (a *Accounts) verifyPassword(ctx context.Context, s *mail.Session, c *mail.
 		return err
 	}
 	prepared := prepare(plain)
-	if a.recent.has(row.password, prepared, a.now()) {
+	if c.Code == "" && a.recent.has(row.password, prepared, a.now()) {
 		answer.OK, answer.Quick = true, true
 		return nil
 	}
 	from := networkOf(s.RemoteAddr.Addr())
-	ok, outdated, err := a.hasher.verify(ctx, from, row.password, prepared)
-	if err != nil || !ok {
+	found, err := a.hasher.verify(ctx, from, row.password, prepared)
+	if err != nil || !found.ok {
 		return err
 	}
 	answer.OK = true
-	if outdated {
-		a.renew(ctx, from, answer.Address, row, prepared)
-	} else {
-		a.recent.add(row.password, prepared, a.now())
+	user, withCode := answer.Address, c.Code != ""
+	answer.Accepted = func(ctx context.Context) {
+		found.release()
+		switch {
+		case found.outdated:
+			a.renew(ctx, from, user, row, prepared)
+		case !withCode: // no code is good twice: nobody comes back with it
+			a.recent.add(row.password, prepared, a.now())
+		}
 	}
 	return nil
 }
@@ -182,19 +179,29 @@ func (a *Accounts) verifyAppPassword(ctx context.Context, s *mail.Session, user,
 	if err != nil {
 		return "", "", fmt.Errorf("read app password: %w", err)
 	}
-	sum, now := sha256.Sum256([]byte(bare)), a.now()
+	sum := sha256.Sum256([]byte(bare))
 	switch right := subtle.ConstantTimeCompare(sum[:], p.sum) == 1; {
 	case !right:
 		return "", fmt.Sprintf("it has the id of app password %s and is another one", id), nil
 	case p.Account != user:
 		return "", fmt.Sprintf("app password %s is that of %s", id, p.Account), nil
+	}
+	name, reason = a.admit(s, p)
+	return name, reason, nil
+}
+
+// admit gives the name of an app password that a client has, "" if it does not let
+// this session in, and the reason.
+func (a *Accounts) admit(s *mail.Session, p *appPassword) (name, reason string) {
+	now := a.now()
+	switch {
 	case !p.Expires.IsZero() && !now.Before(p.Expires):
-		return "", fmt.Sprintf("app password %q (%s) expired at %s", p.Name, id, p.Expires.UTC().Format(time.RFC3339)), nil
+		return "", fmt.Sprintf("app password %q (%s) expired at %s", p.Name, p.ID, p.Expires.UTC().Format(time.RFC3339))
 	case !slices.Contains(p.Scopes, string(s.Protocol)):
-		return "", fmt.Sprintf("app password %q (%s) is for %s, not for %s", p.Name, id, strings.Join(p.Scopes, " and "), s.Protocol), nil
+		return "", fmt.Sprintf("app password %q (%s) is for %s, not for %s", p.Name, p.ID, strings.Join(p.Scopes, " and "), s.Protocol)
 	}
 	a.used(p, s.RemoteAddr.Addr().Unmap(), now)
-	return p.Name, fmt.Sprintf("app password %q (%s)", p.Name, id), nil
+	return p.Name, fmt.Sprintf("app password %q (%s)", p.Name, p.ID)
 }
 
 // used notes when and from where an app password was used, if that was not noted
@@ -233,7 +240,11 @@ func (a *Accounts) splitCode(ctx context.Context, user string, c *mail.Credentia
 // renew replaces a hash of old costs now that the password is at hand. The login
 // does not depend on it; a password that was set meanwhile stays.
 func (a *Accounts) renew(ctx context.Context, from netip.Prefix, user string, old protected, prepared string) {
-	fresh, err := a.derive(ctx, from, prepared)
+	account, err := decodeScram(old.scram)
+	if err != nil {
+		account = newScramSalt()
+	}
+	fresh, err := a.derive(ctx, from, prepared, account)
 	if err != nil {
 		a.log.Warn("cannot renew password hash", zap.String(logkey.User, user), zap.Error(err))
 		return

@@ -112,18 +112,22 @@ func (p *Password) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdi
 // maxReason bounds the reason of an error, in bytes.
 const maxReason = 400
 
-// Observe takes the time of a wrong password before the client is told that a
-// later handler refused it, if its password was found right in less.
+// Observe tells the accounts of a login that was accepted. It takes the time of a
+// wrong password before the client is told that a later handler refused it, if its
+// password was found right in less.
 func (p *Password) Observe(ctx context.Context, tx *mail.Transaction, outcome mail.Outcome) {
-	if !outcome.Refused() {
-		return
-	}
 	found, err := tx.Once(answerKey{}, func() (any, error) { return accounts.Answer{}, nil })
-	if answer, ok := found.(accounts.Answer); err != nil || !ok || !answer.Quick {
+	answer, ok := found.(accounts.Answer)
+	if err != nil || !ok {
 		return
 	}
-	if err := p.accounts.Spend(ctx, tx.Session); err != nil {
-		p.log.Debug("refusal was quicker than that of a wrong password", zap.String(logkey.Session, tx.Session.ID), zap.Error(err))
+	switch refused := outcome.Refused(); {
+	case !refused && answer.Accepted != nil:
+		answer.Accepted(ctx)
+	case refused && answer.Quick:
+		if err := p.accounts.Spend(ctx, tx.Session); err != nil {
+			p.log.Debug("refusal was quicker than that of a wrong password", zap.String(logkey.Session, tx.Session.ID), zap.Error(err))
+		}
 	}
 }
 

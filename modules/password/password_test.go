@@ -21,9 +21,10 @@ const alice = "alice@example.test"
 // service stands for the accounts: alice has the password "right", which is found
 // quickly, "slow", and the app password "app".
 type service struct {
-	err   error
-	asked int
-	spent int
+	err      error
+	asked    int
+	spent    int
+	accepted int
 }
 
 func (s *service) Module() core.Info {
@@ -38,16 +39,22 @@ func (s *service) Verify(_ context.Context, _ *mail.Session, c *mail.Credentials
 	case c.Username != alice:
 		return accounts.Answer{Reason: c.Mechanism + " told"}, nil
 	case c.Proof != nil:
-		return accounts.Answer{Address: alice, OK: c.Proof.Verify(nil, nil)}, nil
+		return accounts.Answer{Address: alice, OK: c.Proof.Verify(nil, nil), Accepted: s.accept}, nil
 	case c.Password == "app":
 		c.AppPassword = "phone"
-		return accounts.Answer{Address: alice, OK: true, Quick: true, Reason: "app password \"phone\""}, nil
+		return accounts.Answer{Address: alice, OK: true, Quick: true, Reason: "app password \"phone\"", Accepted: s.accept}, nil
 	case c.Password == "other app":
 		return accounts.Answer{Address: alice, Reason: "it was revoked"}, nil
 	default:
-		return accounts.Answer{Address: alice, OK: c.Password == "right" || c.Password == "slow", Quick: c.Password == "right"}, nil
+		answer := accounts.Answer{Address: alice, OK: c.Password == "right" || c.Password == "slow", Quick: c.Password == "right"}
+		if answer.OK {
+			answer.Accepted = s.accept
+		}
+		return answer, nil
 	}
 }
+
+func (s *service) accept(context.Context) { s.accepted++ }
 
 func (s *service) Spend(context.Context, *mail.Session) error {
 	s.spent++
@@ -169,23 +176,28 @@ func TestHandleServiceFails(t *testing.T) {
 	}
 }
 
-// TestRefusalTakesItsTime finds that a refusal by a later handler costs the hash
-// that a right password has not cost.
-func TestRefusalTakesItsTime(t *testing.T) {
+// TestObserve finds that a refusal by a later handler costs the hash that a right
+// password has not cost, and that the accounts hear of accepted logins alone.
+func TestObserve(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
 		credentials mail.Credentials
 		action      mail.Action
 		spent       int
+		accepted    int
 	}{
-		{"quick and refused", mail.Credentials{Username: alice, Password: "right"}, mail.ActionReject, 1},
-		{"quick and deferred", mail.Credentials{Username: alice, Password: "right"}, mail.ActionDefer, 1},
-		{"app password and refused", mail.Credentials{Username: alice, Password: "app"}, mail.ActionReject, 1},
-		{"quick and let in", mail.Credentials{Username: alice, Password: "right"}, mail.ActionContinue, 0},
-		{"slow and refused", mail.Credentials{Username: alice, Password: "slow"}, mail.ActionReject, 0},
-		{"wrong", mail.Credentials{Username: alice, Password: "wrong"}, mail.ActionReject, 0},
-		{"proof and refused", mail.Credentials{Username: alice, Proof: proof(true)}, mail.ActionReject, 0},
+		{"quick and refused", mail.Credentials{Username: alice, Password: "right"}, mail.ActionReject, 1, 0},
+		{"quick and deferred", mail.Credentials{Username: alice, Password: "right"}, mail.ActionDefer, 1, 0},
+		{"app password and refused", mail.Credentials{Username: alice, Password: "app"}, mail.ActionReject, 1, 0},
+		{"quick and let in", mail.Credentials{Username: alice, Password: "right"}, mail.ActionContinue, 0, 1},
+		{"app password and let in", mail.Credentials{Username: alice, Password: "app"}, mail.ActionAccept, 0, 1},
+		{"slow and refused", mail.Credentials{Username: alice, Password: "slow"}, mail.ActionReject, 0, 0},
+		{"slow and let in", mail.Credentials{Username: alice, Password: "slow"}, mail.ActionContinue, 0, 1},
+		{"wrong", mail.Credentials{Username: alice, Password: "wrong"}, mail.ActionReject, 0, 0},
+		{"wrong, and the handler only watches", mail.Credentials{Username: alice, Password: "wrong"}, mail.ActionContinue, 0, 0},
+		{"proof and refused", mail.Credentials{Username: alice, Proof: proof(true)}, mail.ActionReject, 0, 0},
+		{"proof and let in", mail.Credentials{Username: alice, Proof: proof(true)}, mail.ActionContinue, 0, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -200,8 +212,8 @@ func TestRefusalTakesItsTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.Observe(t.Context(), tx, mail.Outcome{Stage: mail.StageAuth, Verdict: mail.Verdict{Action: tt.action}})
-			if fake.spent != tt.spent || fake.asked != 1 {
-				t.Errorf("%d hashes spent, want %d; %d verified", fake.spent, tt.spent, fake.asked)
+			if fake.spent != tt.spent || fake.accepted != tt.accepted || fake.asked != 1 {
+				t.Errorf("%d hashes spent, want %d; %d accepted, want %d; %d verified", fake.spent, tt.spent, fake.accepted, tt.accepted, fake.asked)
 			}
 		})
 	}
@@ -212,8 +224,8 @@ func TestRefusalTakesItsTime(t *testing.T) {
 	}
 	p.Observe(t.Context(), transaction(&mail.Credentials{Username: alice, Password: "right"}),
 		mail.Outcome{Stage: mail.StageAuth, Verdict: mail.Reject(refused, "by a handler in front")})
-	if fake.spent != 0 || fake.asked != 0 {
-		t.Errorf("a login that was refused before: %d spent, %d verified", fake.spent, fake.asked)
+	if fake.spent != 0 || fake.accepted != 0 || fake.asked != 0 {
+		t.Errorf("a login that was refused before: %d spent, %d accepted, %d verified", fake.spent, fake.accepted, fake.asked)
 	}
 }
 

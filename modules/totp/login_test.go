@@ -274,19 +274,36 @@ func TestOneCodeAtOnce(t *testing.T) {
 func why(r *trace.Record) string { return r.Entries[len(r.Entries)-1].Reason }
 
 // TestScram finds that a proof of the own password is good for those only who have
-// no second factor, since no code can go with it.
+// no second factor, since no code can go with it, and one of an app password for
+// all.
 func TestScram(t *testing.T) {
 	t.Parallel()
 	const plain, appending = "plain@example.test", "appending@example.test"
 	h := serve(t, plain, appending)
 	h.enrol(appending, true)
-	for user, want := range map[string]string{plain: "", appending: "Authentication credentials invalid"} {
+	app := func(user, scope string) string {
+		t.Helper()
+		secret, _, err := h.accounts.AddAppPassword(t.Context(), control.AppPassword{Account: user, Name: scope, Scopes: []string{scope}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret.Reveal()
+	}
+	const in, out = "", "Authentication credentials invalid"
+	for _, tt := range []struct{ name, user, password, want string }{
+		{"own password", plain, password, in},
+		{"own password with a second factor", appending, password, out},
+		{"app password", plain, app(plain, "smtp"), in},
+		{"app password with a second factor", appending, app(appending, "smtp"), in},
+		{"app password for imap", appending, app(appending, "imap"), out},
+		{"wrong password", appending, "correct horsf", out},
+	} {
 		c, err := gosmtp.DialTLS(coretest.Address(t, h.server, "smtp"), insecure())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := refusal(c.Auth(newScram(t, user))); (got == "") != (want == "") || !strings.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", user, got, want)
+		if got := refusal(c.Auth(newScram(t, tt.user, tt.password))); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 		_ = c.Close()
 	}
@@ -295,7 +312,7 @@ func TestScram(t *testing.T) {
 // scramClient is a client of SCRAM-SHA-256 that is not ours.
 type scramClient struct{ conversation *scram.ClientConversation }
 
-func newScram(t *testing.T, user string) gosasl.Client {
+func newScram(t *testing.T, user, password string) gosasl.Client {
 	t.Helper()
 	c, err := scram.SHA256.NewClient(user, password, "")
 	if err != nil {

@@ -14,8 +14,10 @@ import (
 )
 
 // postfixMain and postfixMaster are the configuration of a Postfix that relays
-// all mail to one server, and tries again every second. Its services are Debian's,
-// without chroot and without those that nothing here uses.
+// all mail to one server, and tries again after a few seconds: sooner than that its
+// queue manager may come upon a message that is still being delivered, which it then
+// leaves for minutes. Its services are Debian's, without chroot and without those
+// that nothing here uses.
 const (
 	postfixMain = `compatibility_level = 3.6
 queue_directory = {dir}/queue
@@ -29,9 +31,9 @@ alias_maps =
 alias_database =
 relayhost = [{host}]:{port}
 smtp_tls_security_level = may
-minimal_backoff_time = 1s
-maximal_backoff_time = 1s
-queue_run_delay = 1s
+minimal_backoff_time = 4s
+maximal_backoff_time = 4s
+queue_run_delay = 2s
 transport_retry_time = 1s
 maillog_file = {dir}/postfix.log
 maillog_file_prefixes = {dir}
