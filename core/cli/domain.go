@@ -65,7 +65,7 @@ func newDomainSetCommand(o *DomainOptions, s Streams) *cobra.Command {
 		Long: `Set attributes of handlers for a domain, all of them or none. A value is written as
 in the file; the quotes around a word may be left out.`,
 		Example: `  mox-like domain set example.org greylist.delay 10m greylist.pass_after 3
-  mox-like domain set example.org dnsbl.zones '["zen.dnsbl.example.net"]'
+  mox-like domain set example.org greylist.except '["192.0.2.0/24"]'
   mox-like domain set example.org greylist.enabled false`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 3 || len(args)%2 == 0 {
