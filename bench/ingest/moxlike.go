@@ -28,6 +28,8 @@ const password = "correct horse battery staple"
 const moxLikeConfig = `server {
   hostname = "{hostname}"
   data_dir = "{dir}/data"
+
+  drain_timeout = "2s" # of those who wait for their password to be hashed
 }
 
 store "sqlite" {}

@@ -2,6 +2,7 @@ package coretest
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -17,17 +18,7 @@ const dialogTimeout = 20 * time.Second
 
 var identifier = regexp.MustCompile(`\b[0-9a-hjkmnp-tv-z]{18}\b`)
 
-// Dialog plays a client of a protocol of lines at an address. Each line of the
-// script is one of
-//
-//	-> text      send text and CR LF
-//	=> "text"    send the Go string as it is
-//	<- text      the next line is text; ID stands for identifiers, a * at the end for any rest
-//	<-- text     skip lines up to one that is text
-//	EOF          the server closes
-//
-// What the server may send at last need not be in it. It fails at the first line
-// that is different.
+// Dialog plays a client of a protocol of lines at an address, see Talk.
 func Dialog(tb testing.TB, address, script string) {
 	tb.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -35,6 +26,24 @@ func Dialog(tb testing.TB, address, script string) {
 		tb.Fatalf("connect: %v", err)
 	}
 	defer func() { _ = conn.Close() }()
+	Talk(tb, conn, script)
+}
+
+// Talk plays a client on a connection, which stays open. Each line of the script
+// is one of
+//
+//	-> text      send text and CR LF
+//	=> "text"    send the Go string as it is
+//	<- text      the next line is text; ID stands for identifiers, a * at the end for any rest
+//	<-- text     skip lines up to one that is text
+//	EOF          the server closes
+//	TLS          begin TLS, whatever the certificate
+//	PAUSE        wait for 10 ms, so that what follows comes slowly
+//
+// What the server may send at last need not be in it. It fails at the first line
+// that is different.
+func Talk(tb testing.TB, conn net.Conn, script string) {
+	tb.Helper()
 	d := &dialog{conn: conn, lines: bufio.NewReader(conn)}
 	for n, step := range strings.Split(script, "\n") {
 		if step = strings.TrimSpace(step); step == "" {
@@ -68,6 +77,11 @@ func (d *dialog) step(step string) string {
 		return d.send(raw)
 	case "<-", "<--":
 		return d.expect(text, verb == "<--")
+	case "TLS":
+		return d.encrypt()
+	case "PAUSE":
+		<-time.After(10 * time.Millisecond)
+		return ""
 	case "EOF":
 		if line, err := d.lines.ReadString('\n'); !errors.Is(err, io.EOF) {
 			return "the server does not close, and says " + strconv.Quote(line)
@@ -76,6 +90,15 @@ func (d *dialog) step(step string) string {
 	default:
 		return "there is no such step"
 	}
+}
+
+func (d *dialog) encrypt() string {
+	encrypted := tls.Client(d.conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // servers of tests have certificates of their own
+	if err := encrypted.Handshake(); err != nil {
+		return "handshake: " + err.Error()
+	}
+	d.conn, d.lines = encrypted, bufio.NewReader(encrypted)
+	return ""
 }
 
 func (d *dialog) send(text string) string {
@@ -93,8 +116,9 @@ func (d *dialog) expect(want string, skip bool) string {
 		if err != nil {
 			return "the server says " + strconv.Quote(line) + ": " + err.Error()
 		}
-		got := identifier.ReplaceAllString(strings.TrimSuffix(line, "\r\n"), "ID")
-		if got == want || open && strings.HasPrefix(got, prefix) {
+		got, ended := strings.CutSuffix(line, "\r\n")
+		got = identifier.ReplaceAllString(got, "ID")
+		if ended && (got == want || open && strings.HasPrefix(got, prefix)) {
 			return ""
 		}
 		if !skip {

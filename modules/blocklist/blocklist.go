@@ -44,6 +44,9 @@ const (
 type Service struct {
 	store *store.Store
 	now   func() time.Time
+	// importing is held by the one who imports, since a list takes much memory
+	// meanwhile.
+	importing chan struct{}
 	// view is replaced by the writer of the store alone, after its commits and in
 	// their order.
 	view atomic.Pointer[view]
@@ -56,7 +59,7 @@ func (*Service) Module() core.Info {
 
 // Provision takes the store and the clock.
 func (s *Service) Provision(c *core.Context) error {
-	s.store, s.now = c.Store(), c.Now()
+	s.store, s.now, s.importing = c.Store(), c.Now(), make(chan struct{}, 1)
 	s.view.Store(newView())
 	return nil
 }
@@ -235,7 +238,8 @@ func parseAfter(after string) (netip.Prefix, string, error) {
 // ImportBlocks reads a network a line, see parseList, and puts them in the place
 // of all that the source had; the zero time means no end. It tells how many
 // networks are blocked now: what another network of the list covers is not
-// counted. An error names the line, and nothing has changed then.
+// counted. An error names the line, and nothing has changed then. One import waits
+// for another; see maxNetworks for what a long list costs.
 func (s *Service) ImportBlocks(ctx context.Context, source string, r io.Reader, expires time.Time) (added int, err error) {
 	if err := checkSource(source); err != nil {
 		return 0, control.Invalid(fmt.Errorf("import blocks: %w", err))
@@ -243,6 +247,12 @@ func (s *Service) ImportBlocks(ctx context.Context, source string, r io.Reader, 
 	now := s.now().UTC()
 	if err := checkEnd(expires, now); err != nil {
 		return 0, control.Invalid(fmt.Errorf("import blocks of %s: %w", source, err))
+	}
+	select {
+	case s.importing <- struct{}{}:
+		defer func() { <-s.importing }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("import blocks of %s: wait for another import to end: %w", source, ctx.Err())
 	}
 	networks, err := parseList(ctx, r)
 	if err != nil {

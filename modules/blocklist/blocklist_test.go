@@ -1,8 +1,10 @@
 package blocklist
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,12 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/store"
 )
 
 func TestBlocked(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s, _, _ := open(t, "", c.Now)
 	add(t, s, "192.0.2.0/24", "", time.Time{})
 	add(t, s, "192.0.2.7/32", "bruteforce", start.Add(time.Hour))
@@ -87,11 +90,11 @@ func TestBlockedBySources(t *testing.T) {
 // Several sources block one network; each of them has one block of it.
 func TestAddReplacesOfOneSource(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s, _, _ := open(t, "", c.Now)
 	add(t, s, "192.0.2.1/32", "admin", time.Time{})
 	add(t, s, "192.0.2.1/32", "bruteforce", start.Add(time.Hour))
-	c.add(time.Minute)
+	c.Add(time.Minute)
 	b := control.Block{Network: prefix("192.0.2.1/32"), Source: "bruteforce", Reason: "again", Evidence: "bob\x1b[2J", Expires: start.Add(2 * time.Hour)}
 	if err := s.AddBlock(t.Context(), b); err != nil {
 		t.Fatal(err)
@@ -109,7 +112,7 @@ func TestAddReplacesOfOneSource(t *testing.T) {
 
 func TestAddRefuses(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s, _, _ := open(t, "", c.Now)
 	tests := map[string]struct {
 		block control.Block
@@ -172,7 +175,7 @@ func TestRemove(t *testing.T) {
 // What a call has done is there after a restart, and what has ended is not.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), coretest.NewClock(start)
 	s, _, stop := open(t, dir, c.Now)
 	add(t, s, "192.0.2.0/24", "admin", time.Time{})
 	add(t, s, "192.0.2.0/24", "bruteforce", start.Add(time.Hour))
@@ -283,7 +286,7 @@ func TestImportReplaces(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), coretest.NewClock(start)
 	s, _, stop := open(t, dir, c.Now)
 	for i := range 5 {
 		add(t, s, fmt.Sprintf("192.0.2.%d/32", i), "bruteforce", start.Add(time.Duration(i+1)*time.Minute))
@@ -385,6 +388,40 @@ func TestBlockedAllocatesNothing(t *testing.T) {
 		addr := netip.MustParseAddr(text)
 		if n := testing.AllocsPerRun(100, func() { s.Blocked(addr, now) }); n != 0 {
 			t.Errorf("a look-up of %s makes %v allocations", text, n)
+		}
+	}
+}
+
+// TestOneImportAtATime finds that an import waits for another, as long as its
+// caller does.
+func TestOneImportAtATime(t *testing.T) {
+	t.Parallel()
+	s, _, _ := open(t, "", nil)
+	r, w := io.Pipe()
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.ImportBlocks(t.Context(), "first", r, time.Time{})
+		first <- err
+	}()
+	if _, err := io.WriteString(w, "192.0.2.1\n"); err != nil { // is read, so that the first has begun
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.ImportBlocks(ctx, "second", strings.NewReader("192.0.2.2\n"), time.Time{}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "wait for another import") {
+		t.Errorf("import beside another: %v", err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		_, err := s.ImportBlocks(t.Context(), "second", strings.NewReader("192.0.2.2\n"), time.Time{})
+		second <- err
+	}()
+	if err := errors.Join(w.Close(), <-first, <-second); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"192.0.2.1", "192.0.2.2"} {
+		if blockedBy(s, addr, start) == "" {
+			t.Errorf("%s is not blocked", addr)
 		}
 	}
 }

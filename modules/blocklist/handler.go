@@ -2,10 +2,8 @@ package blocklist
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -39,6 +37,7 @@ type Blocklist struct {
 	user     *core.SystemUser
 	hostname string
 	networks list
+	file     *listFile // nil without a file
 	fileList list
 }
 
@@ -77,8 +76,12 @@ func (b *Blocklist) Provision(c *core.Context) error {
 	}
 	b.blocks, b.users = blocks, core.Services[sparer](c)
 	b.now, b.user, b.hostname = c.Now(), c.User(), c.Hostname()
-	if b.File != "" {
-		b.File = c.Path(b.File)
+	if b.File == "" {
+		return nil
+	}
+	b.File = c.Path(b.File)
+	if b.file, err = shareFile(c, b.File); err != nil {
+		return fmt.Errorf("share %s: %w", b.File, err)
 	}
 	return nil
 }
@@ -98,10 +101,10 @@ func (b *Blocklist) Validate() core.Problems {
 			problems.Errorf("sources", "%v", err)
 		}
 	}
-	if b.File == "" {
+	if b.file == nil {
 		return problems
 	}
-	networks, err := readFile(b.File)
+	networks, err := b.file.networks()
 	if err != nil {
 		problems.Errorf("file", "%v", err)
 		return problems
@@ -112,24 +115,6 @@ func (b *Blocklist) Validate() core.Problems {
 	}
 	return problems
 }
-
-func readFile(path string) (list, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe would keep the start waiting
-		return list{}, fmt.Errorf("the list of blocked networks cannot be read: %s: %w", path, errNoFile)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return list{}, fmt.Errorf("the list of blocked networks cannot be read: %w", err)
-	}
-	defer f.Close()
-	networks, err := parseList(context.Background(), f)
-	if err != nil {
-		return list{}, fmt.Errorf("%s, %w", path, err)
-	}
-	return networks, nil
-}
-
-var errNoFile = errors.New("it is not a file")
 
 // Handle refuses a client that is blocked.
 func (b *Blocklist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {

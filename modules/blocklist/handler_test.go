@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -46,7 +47,7 @@ func TestHandle(t *testing.T) {
 	if err := os.WriteFile(file, []byte("# ours\n203.0.113.0/28\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := newClock()
+	c := coretest.NewClock(start)
 	s, sandbox, _ := open(t, "", c.Now)
 	add(t, s, "198.51.100.0/24", "admin", time.Time{})
 	add(t, s, "198.51.101.1/32", "bruteforce", start.Add(time.Hour))
@@ -92,7 +93,7 @@ func TestHandle(t *testing.T) {
 			}
 		})
 	}
-	c.add(time.Hour)
+	c.Add(time.Hour)
 	if v := handle(t, all, mail.StageConnect, "198.51.101.1"); v.Action != mail.ActionContinue {
 		t.Errorf("refused after the end of the block: %s", v.Reason)
 	}
@@ -160,5 +161,59 @@ func TestSettingsAreRefused(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestFileIsReadOnce finds that the instances which domains make of the handler
+// share what the file says, and that a changed file is read again.
+func TestFileIsReadOnce(t *testing.T) {
+	t.Parallel()
+	_, sandbox, _ := open(t, "", nil)
+	path := filepath.Join(t.TempDir(), "blocklist.txt")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func(settings string) *Blocklist {
+		return loadHandler(t, sandbox, "blocklist {\nfile = \""+path+"\"\n"+settings+"\n}")
+	}
+	write("192.0.2.1\n2001:db8::/32\n")
+	first, second := load(""), load(`allow = ["198.51.100.0/24"]`)
+	if &first.fileList.v4[0] != &second.fileList.v4[0] || &first.fileList.v6[0] != &second.fileList.v6[0] {
+		t.Error("two instances hold the same file twice")
+	}
+	write("192.0.2.2\n2001:db8::/32\n")
+	third := load("")
+	for addr, want := range map[string][3]mail.Action{
+		"192.0.2.1": {mail.ActionReject, mail.ActionReject, mail.ActionContinue},
+		"192.0.2.2": {mail.ActionContinue, mail.ActionContinue, mail.ActionReject},
+	} {
+		for i, b := range []*Blocklist{first, second, third} {
+			if v := handle(t, b, mail.StageConnect, addr); v.Action != want[i] {
+				t.Errorf("%s, instance %d: %s, want %s", addr, i, v.Action, want[i])
+			}
+		}
+	}
+}
+
+// TestFileIsMended finds that a file which was wrong is read again, though it
+// looks the same.
+func TestFileIsMended(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "blocklist.txt")
+	f := &listFile{path: path}
+	for _, text := range []string{"192.0.2", "192.0.2.1"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		networks, err := f.networks()
+		if (err == nil) != (networks.len() == 1) || (err == nil) != (text == "192.0.2.1") {
+			t.Errorf("%s: %d networks, %v", text, networks.len(), err)
+		}
 	}
 }

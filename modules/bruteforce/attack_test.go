@@ -47,7 +47,7 @@ func TestAttackOfOneSource(t *testing.T) {
 	if locks := s.locks(); len(locks) != 0 {
 		t.Errorf("one source has locked the account: %+v", locks)
 	}
-	s.clock.add(time.Hour)
+	s.clock.Add(time.Hour)
 	s.want(535, attacker, alice, wrong) // the block is over
 }
 
@@ -63,11 +63,11 @@ func TestBlocksGrow(t *testing.T) {
 		if len(blocks) != 1 || blocks[0].Expires.Sub(s.clock.Now()) != want {
 			t.Fatalf("blocks %+v, want one of %s", blocks, want)
 		}
-		s.clock.add(want - time.Second)
+		s.clock.Add(want - time.Second)
 		s.want(421, attacker, alice, wrong)
-		s.clock.add(time.Second)
+		s.clock.Add(time.Second)
 	}
-	s.clock.add(7 * 24 * time.Hour)
+	s.clock.Add(7 * 24 * time.Hour)
 	s.fails(5, attacker, alice)
 	if blocks := s.why(attacker); len(blocks) != 1 || blocks[0].Expires.Sub(s.clock.Now()) != time.Hour {
 		t.Errorf("after a quiet week: %+v, want one hour", blocks)
@@ -89,7 +89,7 @@ func TestAttackOfABotnet(t *testing.T) {
 		if i%50 == 0 {
 			s.want(0, atHome, alice, right)
 		}
-		s.clock.add(time.Second)
+		s.clock.Add(time.Second)
 	}
 	if n := s.accounts.guesses.Load() - 11; n != 20 {
 		t.Errorf("the botnet had %d guesses, want 20", n)
@@ -114,7 +114,7 @@ func TestAttackOfABotnet(t *testing.T) {
 	}
 	s.want(0, atHome, alice, right)
 	s.want(0, cafe, bob, right)
-	s.clock.add(time.Hour)
+	s.clock.Add(time.Hour)
 	s.want(0, cafe, alice, right)
 }
 
@@ -169,7 +169,7 @@ func TestAttackBySpray(t *testing.T) {
 			if s.login(address(i), fmt.Sprintf("user%d@example.test", i), wrong) == 535 {
 				failed++
 			}
-			s.clock.add(time.Second)
+			s.clock.Add(time.Second)
 		}
 		return failed
 	}
@@ -225,7 +225,7 @@ func TestSlowAttack(t *testing.T) {
 		}
 		s.want(0, atHome, alice, right)
 		s.want(0, cafe, bob, right)
-		s.clock.add(15 * time.Minute)
+		s.clock.Add(15 * time.Minute)
 	}
 	// 50 within twelve hours; the block of an hour ends before the test does.
 	if b := s.why(attacker); tried < 50 || tried > 120-16 {
@@ -244,7 +244,7 @@ func TestSlowBotnet(t *testing.T) {
 	guesses := s.accounts.guesses.Load()
 	for i := range 200 {
 		s.want(535, bot(i), alice, wrong)
-		s.clock.add(5 * time.Minute)
+		s.clock.Add(5 * time.Minute)
 	}
 	if n := s.accounts.guesses.Load() - guesses; n < 100 || n > 195 {
 		t.Errorf("%d guesses, want 100 and what follows the lock of an hour", n)
@@ -272,7 +272,7 @@ func TestOwnerMistypes(t *testing.T) {
 	if len(s.why(atHome)) != 0 || len(s.locks()) != 0 {
 		t.Errorf("blocks %+v, locks %+v", s.why(atHome), s.locks())
 	}
-	s.clock.add(15 * time.Minute)
+	s.clock.Add(15 * time.Minute)
 	s.want(0, atHome, alice, right)
 }
 

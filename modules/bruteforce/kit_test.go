@@ -39,26 +39,6 @@ const (
 	attacker = "198.51.100.66"
 )
 
-// clock is a time that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: start} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // users stands for the service of the accounts: alice and bob have the password
 // "right". It counts the checks, of which each is one hash.
 type users struct {
@@ -100,7 +80,7 @@ func (a *users) Spend(context.Context, *mail.Session) error {
 // server is a chain of the real handlers and services, on a clock.
 type server struct {
 	t        testing.TB
-	clock    *clock
+	clock    *coretest.Clock
 	accounts *users
 	sandbox  *core.Sandbox
 	service  *Service
@@ -114,7 +94,7 @@ type server struct {
 type options struct {
 	settings string
 	dir      string
-	clock    *clock
+	clock    *coretest.Clock
 	monitor  bool
 }
 
@@ -122,7 +102,7 @@ func serve(t testing.TB, o options) *server {
 	t.Helper()
 	s := &server{t: t, clock: o.clock, accounts: new(users)}
 	if s.clock == nil {
-		s.clock = newClock()
+		s.clock = coretest.NewClock(start)
 	}
 	registry := new(core.Registry)
 	for _, m := range []core.Module{new(Service), new(Bruteforce), new(blocklist.Service), new(password.Password), s.accounts} {

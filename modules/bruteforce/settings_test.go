@@ -60,7 +60,7 @@ func TestClockIsSet(t *testing.T) {
 			t.Parallel()
 			s := serve(t, options{})
 			s.fails(4, attacker, alice)
-			s.clock.add(tt.by)
+			s.clock.Add(tt.by)
 			s.want(535, attacker, alice, wrong)
 			s.want(tt.want, attacker, alice, wrong)
 		})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
@@ -22,7 +23,7 @@ import (
 // often there was a block.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), coretest.NewClock(start)
 	s := serve(t, options{dir: dir, clock: c})
 	restart := func() {
 		t.Helper()
@@ -35,7 +36,7 @@ func TestRestart(t *testing.T) {
 		s.want(535, bot(i), alice, wrong)
 	}
 	s.fails(4, attacker, bob)
-	c.add(time.Second)
+	c.Add(time.Second)
 	restart()
 	s.want(535, attacker, bob, wrong)
 	s.want(421, attacker, bob, wrong)
@@ -48,7 +49,7 @@ func TestRestart(t *testing.T) {
 	if locks := s.locks(); len(locks) != 1 || locks[0].Account != alice || locks[0].Evidence == "" {
 		t.Errorf("locks after a restart: %+v", locks)
 	}
-	c.add(time.Hour)
+	c.Add(time.Hour)
 	restart()
 	// The failures that led to the block count no more, but the next is longer.
 	s.fails(5, attacker, bob)
@@ -56,7 +57,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("second block: %+v", b)
 	}
 	s.want(0, cafe, alice, right)
-	c.add(30 * 24 * time.Hour)
+	c.Add(30 * 24 * time.Hour)
 	restart()
 	if !s.service.known.empty(alice, seconds(c.Now())) {
 		t.Error("a network is known after 30 days")
@@ -171,7 +172,7 @@ func TestBlockCannotBeWritten(t *testing.T) {
 		t.Errorf("%d calls, unwritten %v", broken.calls, s.handler.unwritten.Load())
 	}
 	s.want(454, attacker, alice, right) // the failures in memory suffice
-	s.clock.add(15 * time.Minute)
+	s.clock.Add(15 * time.Minute)
 	s.handler.blocks = broken.blocker
 	s.fails(5, attacker, alice)
 	if len(s.why(attacker)) != 1 || s.handler.unwritten.Load() {
@@ -211,7 +212,7 @@ func TestFloodForgetsNobody(t *testing.T) {
 	}
 	s.want(0, atHome, alice, right)
 	// Once they are a day old, new ones push them out.
-	s.clock.add(day)
+	s.clock.Add(day)
 	for i := range limit {
 		s.service.failures.add(networkOf(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 32, 64), event{account: alice, at: seconds(s.clock.Now())})
 	}
@@ -301,7 +302,7 @@ func TestUnlock(t *testing.T) {
 		for i := range 20 {
 			s.want(535, bot(i), user, wrong)
 		}
-		s.clock.add(time.Minute)
+		s.clock.Add(time.Minute)
 	}
 	var names []string
 	for p := (control.Page{Limit: 1}); ; {
@@ -336,7 +337,7 @@ func TestUnlock(t *testing.T) {
 			t.Errorf("lock after an unlock: %+v", l)
 		}
 	}
-	s.clock.add(time.Hour)
+	s.clock.Add(time.Hour)
 	if locks := s.locks(); len(locks) != 0 {
 		t.Errorf("locks after their end: %+v", locks)
 	}
@@ -410,7 +411,7 @@ func TestKnownIsBounded(t *testing.T) {
 	s := serve(t, options{})
 	for i := range maxKnown + 5 {
 		s.want(0, bot(i), alice, right)
-		s.clock.add(time.Minute)
+		s.clock.Add(time.Minute)
 	}
 	if n := s.rows("bruteforce_known"); n != maxKnown || len(s.service.known.homes[alice]) != maxKnown {
 		t.Errorf("%d rows, %d in memory, want %d", n, len(s.service.known.homes[alice]), maxKnown)
@@ -427,7 +428,7 @@ func TestKnownEnds(t *testing.T) {
 	t.Parallel()
 	s := serve(t, options{})
 	s.want(0, atHome, alice, right)
-	s.clock.add(knownFor - time.Hour)
+	s.clock.Add(knownFor - time.Hour)
 	s.want(0, cafe, alice, right)
 	lock := func() {
 		t.Helper()
@@ -439,9 +440,9 @@ func TestKnownEnds(t *testing.T) {
 		}
 	}
 	lock()
-	s.clock.add(time.Hour - time.Second)
+	s.clock.Add(time.Hour - time.Second)
 	s.want(0, cafe, alice, right)
-	s.clock.add(time.Second)
+	s.clock.Add(time.Second)
 	lock()
 	s.want(535, atHome, alice, right)
 	s.want(0, cafe, alice, right)

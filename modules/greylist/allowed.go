@@ -24,7 +24,8 @@ type allowed struct {
 func newAllowed() *allowed { return &allowed{names: make(map[string]bool)} }
 
 // find tells by which subject a client or its sender is allowed. A domain counts
-// for its subdomains too, and an address for its +tags.
+// for its subdomains too, and an address for its +tags. An address that a
+// forwarder has rewritten counts as one of the forwarder.
 func (a *allowed) find(addr netip.Addr, reversePath mail.Address) (subject string, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -36,7 +37,7 @@ func (a *allowed) find(addr netip.Addr, reversePath mail.Address) (subject strin
 	if len(a.names) == 0 || reversePath.IsNull() {
 		return "", false
 	}
-	for _, sender := range []mail.Address{reversePath.Fold(), plainAddress(reversePath), normalSender(reversePath)} {
+	for _, sender := range []mail.Address{reversePath.Fold(), plainAddress(reversePath), lastingAddress(reversePath)} {
 		if name := sender.String(); a.names[name] {
 			return name, true
 		}

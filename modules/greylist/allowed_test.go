@@ -43,7 +43,10 @@ func TestAllow(t *testing.T) {
 		{
 			"Bob@Example.ORG", "bob@example.org",
 			[]event{from("192.0.2.1", "bob@example.org"), from("192.0.2.1", "BOB+x@example.org"), from("192.0.2.1", "prvs=0123abcdef=bob@example.org")},
-			[]event{from("192.0.2.1", "eve@example.org"), from("192.0.2.1", "bob@sub.example.org")},
+			[]event{
+				from("192.0.2.1", "eve@example.org"), from("192.0.2.1", "bob@sub.example.org"),
+				from("192.0.2.1", "SRS0=A=B=example.org=bob@example.net"), from("198.51.100.1", "SRS1=A=example.com==A=B=example.org=bob@example.net"),
+			},
 		},
 		{
 			"bounce-#@example.org", "bounce-#@example.org",
@@ -52,8 +55,8 @@ func TestAllow(t *testing.T) {
 		},
 		{
 			"Example.org", "example.org",
-			[]event{from("192.0.2.1", "bob@example.org"), from("192.0.2.1", "bob@a.b.example.org"), from("192.0.2.1", "SRS0=A=B=example.org=bob@example.net")},
-			[]event{from("192.0.2.1", "bob@notexample.org"), from("192.0.2.1", "bob@org"), from("192.0.2.1", "")},
+			[]event{from("192.0.2.1", "bob@example.org"), from("192.0.2.1", "bob@a.b.example.org"), from("192.0.2.1", "SRS0=A=B=example.com=bob@example.org")},
+			[]event{from("192.0.2.1", "SRS0=A=B=example.org=bob@example.net"), from("192.0.2.1", "bob@notexample.org"), from("192.0.2.1", "bob@org"), from("192.0.2.1", "")},
 		},
 	}
 	for _, tt := range tests {

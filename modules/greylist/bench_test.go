@@ -17,7 +17,7 @@ func BenchmarkHandle(b *testing.B) {
 	k := newKit(b, `retry_window = "30d"`, coretest.Options{OnDisk: true})
 	k.service.maxGreylisted = 2 * million
 	k.fill(b, million)
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	run := func(name string, action mail.Action, next func(i int) event) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

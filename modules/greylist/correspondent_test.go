@@ -51,6 +51,8 @@ func TestCorrespondents(t *testing.T) {
 		{name: "under a foreign address", user: alice, from: "a@example.com", to: []string{bob}, reply: reply(bob, "a@example.com")},
 		{name: "to another user", user: alice, from: alice, to: []string{bob}, reply: reply(bob, "carol@example.test")},
 		{name: "of another sender", user: alice, from: alice, to: []string{bob}, reply: reply("bob8@example.org", alice)},
+		{name: "of a stranger who writes like a forwarder", user: alice, from: alice, to: []string{bob}, reply: reply("SRS0=A=B=example.org=bob7@example.net", alice)},
+		{name: "to what a stranger made of another", user: alice, from: alice, to: []string{"SRS0=A=B=example.org=bob7@example.net"}, reply: reply(bob, alice)},
 		{name: "null reverse-path", user: alice, from: alice, to: []string{bob}, reply: reply("", alice)},
 		{name: "forged by SPF", user: alice, from: alice, to: []string{bob}, reply: forged},
 		{name: "refused", user: alice, from: alice, to: []string{bob}, outcome: refused, reply: reply(bob, alice)},
@@ -81,7 +83,7 @@ func TestCorrespondents(t *testing.T) {
 				}
 				for range max(1, tt.times) {
 					k.send(t, tt.user, tt.from, outcome, tt.to...)
-					k.add(tt.pause)
+					k.Add(tt.pause)
 				}
 				if forget {
 					k.flush(t)

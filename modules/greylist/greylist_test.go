@@ -89,7 +89,7 @@ func TestLifeOfATriplet(t *testing.T) {
 				t.Parallel()
 				k := newKit(t, "pass_after = 0\n"+tt.settings, coretest.Options{})
 				for i, visit := range tt.visits {
-					k.add(visit.after)
+					k.Add(visit.after)
 					v := handle(t, k.greylist, stranger)
 					got := ""
 					if v.Action == mail.ActionDefer {
@@ -172,7 +172,7 @@ func TestKeys(t *testing.T) {
 			t.Parallel()
 			k := newKit(t, tt.settings, coretest.Options{})
 			k.waits(t, tt.first, "first seen")
-			k.add(time.Hour)
+			k.Add(time.Hour)
 			if tt.same {
 				k.passes(t, tt.second, "retry 1")
 			} else {
@@ -251,7 +251,7 @@ func TestClientPassesFreely(t *testing.T) {
 	for i := range 3 {
 		k.waits(t, visitor(i), "first seen")
 	}
-	k.add(10 * time.Minute)
+	k.Add(10 * time.Minute)
 	for i := range 3 {
 		k.waits(t, visitor(10+i), "first seen")
 		k.passes(t, visitor(i), "retry 1")
@@ -264,15 +264,15 @@ func TestClientPassesFreely(t *testing.T) {
 	k.waits(t, other, "first seen")
 
 	// Use keeps it, disuse ends it.
-	k.add(20 * 24 * time.Hour)
+	k.Add(20 * 24 * time.Hour)
 	k.passes(t, visitor(21), "are enough")
 	k.flush(t)
-	k.add(20 * 24 * time.Hour)
+	k.Add(20 * 24 * time.Hour)
 	k.passes(t, visitor(22), "are enough")
 	k.flush(t)
-	k.add(30 * 24 * time.Hour)
+	k.Add(30 * 24 * time.Hour)
 	k.waits(t, visitor(23), "first seen")
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	k.passes(t, visitor(23), "retry 1")
 	k.flush(t)
 	k.waits(t, visitor(24), "first seen") // what was before counts no more
@@ -292,7 +292,7 @@ func TestDomainsShareTheList(t *testing.T) {
 	k := newKit(t, "", coretest.Options{})
 	slow, quick := k.load(t, `delay = "10m"`), k.load(t, `delay = "1m"`)
 	k.waits(t, stranger, "12:05:00")
-	k.add(2 * time.Minute)
+	k.Add(2 * time.Minute)
 	if v := handle(t, slow, stranger); !strings.Contains(v.Reason, "12:10:00") {
 		t.Errorf("with another delay: %s", v.Reason)
 	}
@@ -329,7 +329,7 @@ func TestAtOnce(t *testing.T) {
 	if n := k.count(t, `SELECT count(*) FROM greylist`); n != 1 || deferred.Load() != connections {
 		t.Errorf("%d rows and %d deferred, want 1 and %d", n, deferred.Load(), connections)
 	}
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	visit()
 	if opened.Load() != 1 {
 		t.Errorf("the triplet passed for the first time %d times", opened.Load())

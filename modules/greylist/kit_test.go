@@ -3,7 +3,6 @@ package greylist
 import (
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,29 +18,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-// clock is a time that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: start} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // kit is the module in a sandbox.
 type kit struct {
-	*clock
+	*coretest.Clock
 	sandbox  *core.Sandbox
 	service  *Service
 	greylist *Greylist
@@ -50,7 +29,7 @@ type kit struct {
 // newKit loads the handler with settings.
 func newKit(t testing.TB, settings string, o coretest.Options) *kit {
 	t.Helper()
-	k := &kit{clock: newClock()}
+	k := &kit{Clock: coretest.NewClock(start)}
 	o.Now = k.Now
 	k.sandbox = coretest.New(t, o)
 	k.service = coretest.Service[*Service](t, k.sandbox)

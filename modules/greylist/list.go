@@ -104,13 +104,26 @@ func (s *Service) ReleaseTriplet(ctx context.Context, id int64) error {
 			return err
 		}
 		s.mu.Lock()
-		e := s.entry(known)
-		e.release(now)
+		if e, ok := s.triplets.get(known.key()); ok {
+			known = e.triplet
+		}
 		s.mu.Unlock()
-		return s.write(tx, s.current(e))
+		known.release(now)
+		tx.AfterCommit(func() { s.released(known, now) })
+		return s.write(tx, known)
 	})
 	if err != nil {
 		return fmt.Errorf("release entry %d of the greylist: %w", id, err)
 	}
 	return nil
+}
+
+// released lets a triplet pass in memory. It is written again, since its client
+// may have come between the write and the commit.
+func (s *Service) released(known triplet, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(known)
+	e.release(now)
+	s.save(e)
 }

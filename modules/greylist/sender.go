@@ -16,26 +16,36 @@ const nullSender = "<>"
 
 // plainAddress gives the address of the mailbox behind a reverse-path or a
 // recipient: in lower case, without +tag, and without what signs it for bounces
-// (BATV) or carries it through a forwarder (SRS).
-func plainAddress(a mail.Address) mail.Address { return reduce(a, unwrapped) }
+// (BATV). Its domain is that of the address, so that SPF tells whether it is
+// forged, whatever the local-part says.
+func plainAddress(a mail.Address) mail.Address { return reduce(a, unsigned) }
 
-// normalSender gives what stays the same of a reverse-path from one message to
-// the next. It is plainAddress, and in addition the recipient is cut off that
-// mailing lists write into it (VERP), and numbers and identifiers become #:
+// lastingAddress gives what stays the same of an address from one message to the
+// next. It is plainAddress, and in addition the recipient is cut off that mailing
+// lists write into it (VERP), and numbers and identifiers become #:
 //
-//	prvs=0123abcdef=bob@example.org          bob@example.org
+//	prvs=0123abcdef=bob@example.org      bob@example.org
+//	bounce+alice=example.test@…          bounce@…
+//	list-bounces-42-alice=example.test@… list@…
+//	0100018f2b3c4d5e-1a2b3c4d@…          #-#@…
+func lastingAddress(a mail.Address) mail.Address {
+	return reduce(a, func(a mail.Address) mail.Address { return lasting(plainAddress(a)) })
+}
+
+// normalSender gives what counts of a reverse-path in a triplet: the
+// lastingAddress of the one that was there before forwarders rewrote it (SRS):
+//
 //	SRS0=hhh=tt=example.org=bob@example.net  bob@example.org
-//	bounce+alice=example.test@example.org    bounce@example.org
-//	list-bounces-42-alice=example.test@…     list@…
-//	0100018f2b3c4d5e-1a2b3c4d@example.org    #-#@example.org
 //
-// The normal form of a normal form is itself.
+// Anybody can write such a local-part, so that it must let nobody in: a triplet
+// is of a client too. The normal form of a normal form is itself.
 func normalSender(a mail.Address) mail.Address {
-	return reduce(a, func(a mail.Address) mail.Address {
-		a = plainAddress(a)
-		a.LocalPart = withoutNumbers(withoutVERP(a.LocalPart))
-		return a
-	})
+	return reduce(a, func(a mail.Address) mail.Address { return lasting(reduce(a, unwrapped)) })
+}
+
+func lasting(a mail.Address) mail.Address {
+	a.LocalPart = withoutNumbers(withoutVERP(a.LocalPart))
+	return a
 }
 
 // senderName gives the name under which a sender is kept.
@@ -58,17 +68,22 @@ func reduce(a mail.Address, step func(mail.Address) mail.Address) mail.Address {
 	}
 }
 
-// unwrapped takes one layer off an address.
-func unwrapped(a mail.Address) mail.Address {
+// unsigned takes one layer off an address that leaves its domain as it is.
+func unsigned(a mail.Address) mail.Address {
 	if a.IsNull() {
 		return a
 	}
 	a = a.Fold()
-	if original, ok := srsOriginal(a.LocalPart); ok {
-		return original
-	}
 	a.LocalPart = withoutBATV(a.LocalPart)
 	return a.Base()
+}
+
+// unwrapped takes one layer off an address, which may be that of a forwarder.
+func unwrapped(a mail.Address) mail.Address {
+	if original, ok := srsOriginal(a.Fold().LocalPart); ok {
+		return original
+	}
+	return unsigned(a)
 }
 
 // srsOriginal gives the address that a forwarder has rewritten by the Sender

@@ -61,17 +61,25 @@ func TestNormalSender(t *testing.T) {
 	}
 }
 
+// TestPlainAddress finds that nobody gets an address of another domain by what
+// the local-part says.
 func TestPlainAddress(t *testing.T) {
 	t.Parallel()
-	for from, want := range map[string]string{
-		"Bob42+x@example.org":                          "bob42@example.org",
-		"prvs=0123abcdef=bob42@example.org":            "bob42@example.org",
-		"SRS0=HHHH=TT=example.org=bob42@example.net":   "bob42@example.org",
-		"bounce-42-alice=example.test@example.org":     "bounce-42-alice=example.test@example.org",
-		"SRS0=HHHH=TT=example.org=bob42+x@example.net": "bob42@example.org",
-	} {
-		if got := plainAddress(address(t, from)).String(); got != want {
-			t.Errorf("%s becomes %s, want %s", from, got, want)
+	tests := []struct{ address, plain, lasting string }{
+		{"Bob42+x@example.org", "bob42@example.org", "bob#@example.org"},
+		{"prvs=0123abcdef=bob42@example.org", "bob42@example.org", "bob#@example.org"},
+		{"bounce-42-alice=example.test@example.org", "bounce-42-alice=example.test@example.org", "bounce@example.org"},
+		{"SRS0=HHHH=TT=example.org=bob@example.net", "srs0=hhhh=tt=example.org=bob@example.net", "=@example.net"},
+		{"SRS0+HHHH=TT=example.org=bob@example.net", "srs0@example.net", "srs#@example.net"},
+		{"SRS1=GGGG=example.net==HHHH=TT=example.org=bob@example.com", "srs1=gggg=example.net==hhhh=tt=example.org=bob@example.com", "=@example.com"},
+		{"prvs=0=srs0=hhhh=tt=example.org=bob@example.net", "srs0=hhhh=tt=example.org=bob@example.net", "=@example.net"},
+	}
+	for _, tt := range tests {
+		if got := plainAddress(address(t, tt.address)).String(); got != tt.plain {
+			t.Errorf("%s is plainly %s, want %s", tt.address, got, tt.plain)
+		}
+		if got := lastingAddress(address(t, tt.address)).String(); got != tt.lasting {
+			t.Errorf("what lasts of %s is %s, want %s", tt.address, got, tt.lasting)
 		}
 	}
 }
@@ -104,13 +112,16 @@ func FuzzNormalSender(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for name, normal := range map[string]func(mail.Address) mail.Address{"normal": normalSender, "plain": plainAddress} {
+		for name, normal := range map[string]func(mail.Address) mail.Address{"normal": normalSender, "plain": plainAddress, "lasting": lastingAddress} {
 			once := normal(a)
 			if again := normal(once); again != once {
 				t.Errorf("%s form %q has the %s form %q", name, once, name, again)
 			}
 			if len(once.LocalPart) > 2*len(a.LocalPart) {
 				t.Errorf("%s form of %q is %q", name, a, once)
+			}
+			if name != "normal" && once.Domain != a.Domain {
+				t.Errorf("%s form of %q is of another domain: %q", name, a, once)
 			}
 			if got := senderName(once); got == "" || len(got) > maxName || !utf8.ValidString(got) {
 				t.Errorf("name %q of %q", got, a)

@@ -58,7 +58,7 @@ listener "smtp" "mx" {
 // TestServer sends a message to a whole server, and again as a queue does.
 func TestServer(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s := coretest.Serve(t, server, coretest.Options{Now: c.Now})
 	address := coretest.Address(t, s, "mx")
 	deliver := func(to string) error {
@@ -83,14 +83,14 @@ func TestServer(t *testing.T) {
 	}
 	refused("alice@example.test", "Greylisted, try again in 300 seconds")
 	refused("alice@example.com", "Greylisted, try again in 600 seconds")
-	c.add(2 * time.Minute)
+	c.Add(2 * time.Minute)
 	refused("alice@example.test", "Greylisted, try again in 180 seconds")
-	c.add(3 * time.Minute)
+	c.Add(3 * time.Minute)
 	if err := deliver("alice@example.test"); err != nil {
 		t.Errorf("retry after the delay: %v", err)
 	}
 	refused("alice@example.com", "Greylisted, try again in 300 seconds")
-	c.add(5 * time.Minute)
+	c.Add(5 * time.Minute)
 	if err := deliver("alice@example.com"); err != nil {
 		t.Errorf("retry after the delay of the domain: %v", err)
 	}

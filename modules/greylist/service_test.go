@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,7 +162,7 @@ func TestRelease(t *testing.T) {
 		if diff := cmp.Diff(want, states(t, k.service)); diff != "" {
 			t.Errorf("states after the release (-want +got):\n%s", diff)
 		}
-		k.add(29 * 24 * time.Hour)
+		k.Add(29 * 24 * time.Hour)
 		k.passes(t, stranger, "the operator released it")
 		k.passes(t, stranger, "now 2 times")
 		if err := k.service.ReleaseTriplet(t.Context(), 1); err != nil { // changes nothing
@@ -168,7 +170,7 @@ func TestRelease(t *testing.T) {
 		}
 		k.flush(t)
 		k.waits(t, other, "first seen") // a release is no merit of the client
-		k.add(31 * 24 * time.Hour)
+		k.Add(31 * 24 * time.Hour)
 		want = map[int64]string{1: "expired", 2: "expired"}
 		if diff := cmp.Diff(want, states(t, k.service)); diff != "" {
 			t.Errorf("states at the end (-want +got):\n%s", diff)
@@ -183,22 +185,82 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestReleaseFails finds that a triplet goes on to wait if its release could not
+// be stored.
+func TestReleaseFails(t *testing.T) {
+	t.Parallel()
+	k := newKit(t, "", coretest.Options{})
+	k.waits(t, stranger, "first seen")
+	k.flush(t)
+	run := func(query string) {
+		t.Helper()
+		err := k.sandbox.Store().Write(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(query)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`CREATE TRIGGER full BEFORE INSERT ON greylist BEGIN SELECT RAISE(ABORT, 'the disk is full'); END`)
+	if err := k.service.ReleaseTriplet(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Errorf("release: %v", err)
+	}
+	run(`DROP TRIGGER full`)
+	k.waits(t, stranger, "retry 1 is 5m too early")
+	if err := k.service.ReleaseTriplet(t.Context(), 1); err != nil {
+		t.Error(err)
+	}
+	k.passes(t, stranger, "the operator released it")
+}
+
+// TestReleaseMeetsClient has the client come while its triplet is released, and
+// finds that the database has the release.
+func TestReleaseMeetsClient(t *testing.T) {
+	t.Parallel()
+	k := newKit(t, "", coretest.Options{})
+	k.waits(t, stranger, "first seen")
+	k.flush(t)
+	begun, hold := make(chan struct{}), make(chan struct{})
+	end := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(end)
+	held := make(chan error, 1)
+	go func() { // keeps the writer, so that the release and the attempt share a transaction
+		held <- k.sandbox.Store().Write(t.Context(), func(*store.Tx) error {
+			close(begun)
+			<-hold
+			return nil
+		})
+	}()
+	<-begun
+	released := make(chan error, 1)
+	go func() { released <- k.service.ReleaseTriplet(t.Context(), 1) }()
+	k.waits(t, stranger, "retry 1 is 5m too early")
+	end()
+	if err := errors.Join(<-held, <-released); err != nil {
+		t.Fatal(err)
+	}
+	k.flush(t)
+	k.service.triplets = newRecent[*entry](10)
+	k.passes(t, stranger, "the operator released it")
+}
+
 // TestRestart pins what is there after the server was started again.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), coretest.NewClock(start)
 	run := func(visit func(k *kit)) {
 		s, err := core.NewSandbox(t.Context(), core.SandboxOptions{Source: coretest.Base, DataDir: dir, Now: c.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := &kit{clock: c, sandbox: s, service: coretest.Service[*Service](t, s)}
+		k := &kit{Clock: c, sandbox: s, service: coretest.Service[*Service](t, s)}
 		k.greylist = k.load(t, "")
 		visit(k)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		c.add(10 * time.Minute)
+		c.Add(10 * time.Minute)
 	}
 	released := event{ip: "198.51.100.1", from: "carl@example.org", to: "alice@example.test"}
 	allowed := event{ip: "203.0.113.1", from: "eve@example.org", to: "alice@example.test"}
@@ -254,7 +316,7 @@ func TestNoFsyncOfItsOwn(t *testing.T) {
 		k.waits(t, numbered(i), "first seen")
 	}
 	keep()
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	before := k.sandbox.Store().Stats()
 	for i := range messages {
 		k.passes(t, numbered(i), "retry 1")
@@ -284,10 +346,10 @@ func TestSweep(t *testing.T) {
 	k.fill(t, 100) // expire after 2 days
 	k.waits(t, stranger, "first seen")
 	k.send(t, "alice@example.test", "alice@example.test", mail.Outcome{Verdict: mail.Accept("")}, "bob@example.org")
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	stranger := event{ip: stranger.ip, from: stranger.from, to: "carol@example.test"}
 	k.waits(t, stranger, "first seen")
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	k.passes(t, stranger, "retry 1")
 	k.flush(t)
 	checkFigures(t, k.service, 51, 51, 0)
@@ -304,18 +366,18 @@ func TestSweep(t *testing.T) {
 	if n := sweep(1000); n != 0 {
 		t.Errorf("%d rows removed before their time", n)
 	}
-	k.add(47 * time.Hour)
+	k.Add(47 * time.Hour)
 	for _, want := range []int{40, 40, 21, 0} {
 		if n := sweep(40); n != want {
 			t.Errorf("%d rows removed, want %d", n, want)
 		}
 	}
 	checkFigures(t, k.service, 0, 1, 0)
-	k.add(30 * 24 * time.Hour)
+	k.Add(30 * 24 * time.Hour)
 	if n := sweep(1000); n != 2 { // the triplet and its client
 		t.Errorf("%d rows removed, want 2", n)
 	}
-	k.add(30 * 24 * time.Hour)
+	k.Add(30 * 24 * time.Hour)
 	if n := sweep(1000); n != 1 {
 		t.Errorf("%d rows removed, want the correspondent", n)
 	}
@@ -334,14 +396,14 @@ func TestFlood(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, "", coretest.Options{})
 	k.waits(t, stranger, "first seen")
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	k.passes(t, stranger, "retry 1")
 	k.flush(t)
 	const most = 10
 	k.service.maxGreylisted = most
 	for i := range 10 * most {
 		k.waits(t, numbered(i), "first seen")
-		k.add(10 * time.Second)
+		k.Add(10 * time.Second)
 		k.flush(t)
 	}
 	if n := k.count(t, `SELECT count(*) FROM greylist WHERE open = 0`); n > most {

@@ -34,7 +34,7 @@ type Exec struct {
 	Command []string `config:"command,required,fileonly" example:"/usr/local/bin/judge, --strict"`
 	// MaxRunning is how many run at once for this server; others wait, for half of
 	// timeout, and are then deferred.
-	MaxRunning int `config:"max_running" default:"8" min:"1" max:"1000"`
+	MaxRunning int `config:"max_running,fileonly" default:"8" min:"1" max:"1000"`
 
 	path  string
 	user  *core.SystemUser

@@ -222,9 +222,7 @@ func TestMaxRunning(t *testing.T) {
 			t.Fatalf("there is no place: %s, %v", busy, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	v, err := e.Handle(ctx, coretest.Transaction(t, mail.StageData, 1))
+	v, err := e.Handle(hurried{t.Context()}, coretest.Transaction(t, mail.StageData, 1))
 	if err != nil || v.Action != mail.ActionDefer || v.Reply.Code != 451 || !strings.Contains(v.Reason, "2 requests run") {
 		t.Errorf("verdict %+v, %v of one too many", v, err)
 	}

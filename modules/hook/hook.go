@@ -37,10 +37,10 @@ const (
 type Settings struct {
 	// Include lists which parts of a message are sent at the data stage: header, its
 	// header fields; body, its body in base64.
-	Include []string `config:"include" default:"header" values:"header,body"`
+	Include []string `config:"include,fileonly" default:"header" values:"header,body"`
 	// MaxBody is how much of a body is sent; of a longer one the rest is left out. Each
 	// request that runs takes twice as much memory.
-	MaxBody config.Size `config:"max_body" default:"1MiB" min:"1KiB" max:"32MiB"`
+	MaxBody config.Size `config:"max_body,fileonly" default:"1MiB" min:"1KiB" max:"32MiB"`
 }
 
 // asker passes a request on to the hook and gives its answer, of at most

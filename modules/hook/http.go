@@ -51,7 +51,7 @@ type HTTP struct {
 	Secret mail.Secret `config:"secret,fileonly"`
 	// MaxRequests is how many are under way at once for this server; others wait,
 	// for half of timeout, and are then deferred.
-	MaxRequests int `config:"max_requests" default:"32" min:"1" max:"10000"`
+	MaxRequests int `config:"max_requests,fileonly" default:"32" min:"1" max:"10000"`
 
 	target *url.URL // nil if url is none
 	roots  *x509.CertPool
@@ -78,11 +78,12 @@ func (h *HTTP) Provision(c *core.Context) error {
 	if h.Socket != "" {
 		h.Socket = c.Path(h.Socket)
 	}
+	roots := "" // those of the system
 	if h.CA != "" {
 		h.CA = c.Path(h.CA)
-		h.roots, h.caErr = readRoots(h.CA)
+		h.roots, roots, h.caErr = readRoots(h.CA)
 	}
-	shared, err := core.Shared(c, "hook/http/"+h.Socket+"/"+h.CA, func() (*pool, error) { return newPool(h.Socket, h.roots), nil })
+	shared, err := core.Shared(c, "hook/http/"+h.Socket+"/"+roots, func() (*pool, error) { return newPool(h.Socket, h.roots), nil })
 	if err != nil {
 		return err
 	}
@@ -94,23 +95,26 @@ func (h *HTTP) Provision(c *core.Context) error {
 // maxCA bounds the file of certificates.
 const maxCA = 1 << 20
 
-func readRoots(name string) (*x509.CertPool, error) {
+// readRoots reads certificates, and tells by a hash which they are, since a file
+// can be replaced.
+func readRoots(name string) (roots *x509.CertPool, hash string, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxCA {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", name, maxCA)
+		return nil, "", fmt.Errorf("%s is not a regular file of at most %d bytes", name, maxCA)
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	roots := x509.NewCertPool()
+	roots = x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in PEM", name)
+		return nil, "", fmt.Errorf("%s has no certificate in PEM", name)
 	}
-	return roots, nil
+	sum := sha256.Sum256(text)
+	return roots, hex.EncodeToString(sum[:]), nil
 }
 
 // Limits of settings.

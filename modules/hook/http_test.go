@@ -1,14 +1,17 @@
 package hook
 
 import (
-	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -165,6 +168,45 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestCertificatesAreReplaced finds that a handler which is loaded anew, as by a
+// reload, trusts what the file says now, and no longer what it said.
+func TestCertificatesAreReplaced(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(answering(200, "application/json", `{"action":"accept"}`))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	address := start(t, server, server.StartTLS)
+	good := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	sandbox, tx := coretest.New(t, coretest.Options{}), coretest.Transaction(t, mail.StageData, 1)
+	for _, step := range []struct {
+		text    []byte
+		trusted bool
+	}{{good, true}, {otherRoot(t), false}, {good, true}} {
+		if err := os.WriteFile(ca, step.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v, err := loadHTTP(t, sandbox, at(address), fmt.Sprintf("ca = %q", ca)).Handle(t.Context(), tx)
+		if (err == nil) != step.trusted {
+			t.Errorf("trusted %t: verdict %+v, %v", step.trusted, v, err)
+		}
+	}
+}
+
+// otherRoot makes a certificate in PEM that has signed nothing.
+func otherRoot(t *testing.T) []byte {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "hook") //nolint:usetesting // the name of a test would make the path too long
@@ -259,9 +301,7 @@ func TestMaxRequests(t *testing.T) {
 		ended <- err
 	}()
 	<-b.Asked()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	v, err := h.Handle(ctx, coretest.Transaction(t, mail.StageData, 2))
+	v, err := h.Handle(hurried{t.Context()}, coretest.Transaction(t, mail.StageData, 2))
 	if err != nil || v.Action != mail.ActionDefer || v.Reply.Code != 451 {
 		t.Errorf("verdict %+v, %v of one too many", v, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -90,6 +91,11 @@ var policies = map[string]string{
 	"defer":    "451 4.3.0 *",
 	"reject":   "550 5.7.1 Refused by local policy*",
 }
+
+// hurried is a context whose time seems to be up, so that nobody waits for others.
+type hurried struct{ context.Context } //nolint:containedctx // it is one
+
+func (hurried) Deadline() (time.Time, bool) { return time.Now(), true }
 
 // script writes a shell script. No process is started meanwhile, since it would
 // have the file open for writing, and the system does not run such files.

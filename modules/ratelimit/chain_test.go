@@ -35,7 +35,7 @@ func (swallow) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, er
 }
 
 // serve runs a server with handlers in front of a target.
-func serve(t *testing.T, c *clock, handlers string) string {
+func serve(t *testing.T, c *coretest.Clock, handlers string) string {
 	t.Helper()
 	s := coretest.Serve(t, coretest.Base+`
 		listener "smtp" "mx" {
@@ -68,10 +68,10 @@ const sent = `
 
 // atSlice gives a clock at the beginning of a slice of a window, so that the
 // seconds to wait are certain.
-func atSlice(window time.Duration) *clock {
-	c := newClock()
+func atSlice(window time.Duration) *coretest.Clock {
+	c := coretest.NewClock(start)
 	slice := int64(window+numSlices-2) / (numSlices - 1)
-	c.add(time.Duration(slice - start.UnixNano()%slice))
+	c.Add(time.Duration(slice - start.UnixNano()%slice))
 	return c
 }
 
@@ -112,7 +112,7 @@ func TestBursts(t *testing.T) {
 			address := serve(t, c, "ratelimit {\n"+test.handler+"\n}")
 			coretest.Dialog(t, address, test.first)
 			coretest.Dialog(t, address, test.second)
-			c.add(480 * time.Second)
+			c.Add(480 * time.Second)
 			coretest.Dialog(t, address, test.later)
 		})
 	}
@@ -121,6 +121,6 @@ func TestBursts(t *testing.T) {
 // TestMonitor finds that in mode monitor everything passes.
 func TestMonitor(t *testing.T) {
 	t.Parallel()
-	address := serve(t, newClock(), "ratelimit {\nkey = \"ip\"\nlimit = \"1/1h\"\nmode = \"monitor\"\nstage = \"mail\"\n}")
+	address := serve(t, coretest.NewClock(start), "ratelimit {\nkey = \"ip\"\nlimit = \"1/1h\"\nmode = \"monitor\"\nstage = \"mail\"\n}")
 	coretest.Dialog(t, address, hello+sent+sent+sent)
 }

@@ -33,7 +33,7 @@ func TestStagesOfCounts(t *testing.T) {
 		if !strings.Contains(tt.settings, "limit") {
 			tt.settings += "\n" + `limit = "5/1h"`
 		}
-		r := load(t, newClock(), "ratelimit {\n"+tt.settings+"\n}")
+		r := load(t, coretest.NewClock(start), "ratelimit {\n"+tt.settings+"\n}")
 		got := r.DefaultStages()
 		if got != tt.want {
 			t.Errorf("%s: stages %q, want %q", tt.settings, got.Names(), tt.want.Names())
@@ -75,7 +75,7 @@ func judge(t testing.TB, r *Ratelimit, tx *mail.Transaction) mail.Verdict {
 
 func TestBytes(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	r := load(t, c, "ratelimit {\nkey = \"user\"\nlimit = \"10KiB/7m\"\n}")
 	alice := event{user: "alice@example.test"}
 	declared := func(size int64) mail.Verdict {
@@ -114,7 +114,7 @@ func TestBytes(t *testing.T) {
 			t.Errorf("verdict %+v on what never passes", v)
 		}
 	}
-	c.add(8 * time.Minute)
+	c.Add(8 * time.Minute)
 	if v := judge(t, r, message(t, alice, 10240)); v.Action != mail.ActionContinue {
 		t.Errorf("verdict %+v once nothing counts any more", v)
 	}
@@ -124,7 +124,7 @@ func TestBytes(t *testing.T) {
 // for each, or for none.
 func TestAllRecipientsOrNone(t *testing.T) {
 	t.Parallel()
-	r := load(t, newClock(), "ratelimit {\nkey = \"rcpt\"\nlimit = \"2KiB/1h\"\n}")
+	r := load(t, coretest.NewClock(start), "ratelimit {\nkey = \"rcpt\"\nlimit = \"2KiB/1h\"\n}")
 	send := func(recipients ...string) mail.Verdict { return judge(t, r, message(t, event{}, 1000, recipients...)) }
 	if v := send("alice@example.test", "Alice+x@example.test", "bob@example.test"); v.Action != mail.ActionContinue {
 		t.Fatalf("verdict %+v on the first message", v)
@@ -150,7 +150,7 @@ func TestAllRecipientsOrNone(t *testing.T) {
 // TestFailed counts recipients that others refuse for good.
 func TestFailed(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	r := load(t, c, "ratelimit {\nkey = \"ip\"\ncount = \"failed\"\nlimit = \"2/7m\"\nexcept = \"198.51.100.0/24\"\nstage = [\"connect\", \"rcpt\"]\n}")
 	attempt := func(ip string, action mail.Action, handler, note string) mail.Verdict {
 		tx := event{ip: ip, rcpt: "nobody@example.test", stage: mail.StageRcpt}.transaction(t)
@@ -186,7 +186,7 @@ func TestFailed(t *testing.T) {
 			t.Errorf("verdict %+v on %s", v, ip)
 		}
 	}
-	c.add(8 * time.Minute)
+	c.Add(8 * time.Minute)
 	if v := attempt("192.0.2.1", mail.ActionAccept, "deliver", ""); v.Action != mail.ActionContinue {
 		t.Errorf("verdict %+v once nothing counts any more", v)
 	}
@@ -195,7 +195,7 @@ func TestFailed(t *testing.T) {
 func TestDisconnect(t *testing.T) {
 	t.Parallel()
 	for _, stage := range []mail.Stage{mail.StageConnect, mail.StageAuth, mail.StageMail, mail.StageRcpt} {
-		r := load(t, newClock(), "ratelimit {\nkey = \"ip\"\nlimit = \"1/1h\"\naction = \"disconnect\"\n}")
+		r := load(t, coretest.NewClock(start), "ratelimit {\nkey = \"ip\"\nlimit = \"1/1h\"\naction = \"disconnect\"\n}")
 		e := event{ip: "192.0.2.1", stage: stage}
 		handle(t, r, e)
 		if v := handle(t, r, e); v.Action != mail.ActionDefer || !strings.HasPrefix(v.Reply.String(), "421 4.7.0 Too many ") {
@@ -208,7 +208,7 @@ func TestDisconnect(t *testing.T) {
 // counted.
 func TestCountsAreApart(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s := coretest.New(t, coretest.Options{Now: c.Now})
 	for _, count := range []string{"", `count = "messages"`, `count = "recipients"`, `count = "failed"`} {
 		r := coretest.Load[*Ratelimit](t, s, "handler.ratelimit", "ratelimit {\nkey = \"ip\"\nlimit = \"1/1h\"\n"+count+"\n}")
@@ -222,7 +222,7 @@ func TestCountsAreApart(t *testing.T) {
 // as the limit allows.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	r := load(t, newClock(), "ratelimit {\nkey = \"rcpt\"\nlimit = \"100KiB/1h\"\n}")
+	r := load(t, coretest.NewClock(start), "ratelimit {\nkey = \"rcpt\"\nlimit = \"100KiB/1h\"\n}")
 	recipients := []string{"alice@example.test", "bob@example.test"}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -270,7 +270,7 @@ func mustKey(t *testing.T, r *Ratelimit, recipient string) key {
 func TestRecipientKeys(t *testing.T) {
 	t.Parallel()
 	for second, refused := range map[string]bool{"bob@example.test": true, "alice@EXAMPLE.test": true, "alice@example.org": false} {
-		r := load(t, newClock(), "ratelimit {\nkey = \"rcpt_domain\"\nlimit = \"1/1h\"\n}")
+		r := load(t, coretest.NewClock(start), "ratelimit {\nkey = \"rcpt_domain\"\nlimit = \"1/1h\"\n}")
 		handle(t, r, event{rcpt: "alice@example.test", stage: mail.StageRcpt})
 		v := handle(t, r, event{rcpt: second, stage: mail.StageRcpt})
 		if (v.Action == mail.ActionDefer) != refused {

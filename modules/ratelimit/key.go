@@ -63,6 +63,15 @@ func (ps parts) onlyUser() bool {
 	return !ps.has(partFrom) && !ps.has(partFromDomain) && !ps.hasRecipient()
 }
 
+// onlySender tells that nothing but the reverse-path is needed.
+func (ps parts) onlySender() bool {
+	return !slices.ContainsFunc(ps, func(p part) bool { return p != partFrom && p != partFromDomain })
+}
+
+// nullSender stands for the null reverse-path beside other parts. Alone it would
+// make one counter of all bounces, which anybody could fill.
+const nullSender = "<>"
+
 // hasRecipient tells that each recipient of a message has a counter of its own.
 func (ps parts) hasRecipient() bool { return ps.has(partRcpt) || ps.has(partRcptDomain) }
 
@@ -121,10 +130,8 @@ func (r *Ratelimit) appendPart(text []byte, p part, tx *mail.Transaction, recipi
 		return network.AppendTo(text)
 	case partUser:
 		return appendUser(text, tx)
-	case partFrom:
-		return appendAddress(text, tx.Envelope.ReversePath)
-	case partFromDomain:
-		return append(text, tx.Envelope.ReversePath.Domain...)
+	case partFrom, partFromDomain:
+		return r.appendSender(text, p, tx.Envelope.ReversePath)
 	case partRcpt:
 		if recipient == nil {
 			return text
@@ -137,6 +144,17 @@ func (r *Ratelimit) appendPart(text []byte, p part, tx *mail.Transaction, recipi
 		return append(text, recipient.Address.Domain...)
 	}
 	return text
+}
+
+func (r *Ratelimit) appendSender(text []byte, p part, reversePath mail.Address) []byte {
+	switch {
+	case reversePath.IsNull() && !r.parts.onlySender():
+		return append(text, nullSender...)
+	case p == partFrom:
+		return appendAddress(text, reversePath)
+	default:
+		return append(text, reversePath.Domain...)
+	}
 }
 
 // appendUser appends who has logged in or, at the auth stage, who wants to.

@@ -22,7 +22,7 @@ const tenPerHour = `ratelimit {
 // TestRestart counts ten events in one process and an eleventh in the next.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	dir := t.TempDir()
 	run := func(do func(*Ratelimit)) {
 		s, err := core.NewSandbox(t.Context(), core.SandboxOptions{Source: coretest.Base, DataDir: dir, Now: c.Now})
@@ -38,7 +38,7 @@ func TestRestart(t *testing.T) {
 	run(func(r *Ratelimit) {
 		for range 10 {
 			handle(t, r, e)
-			c.add(time.Minute)
+			c.Add(time.Minute)
 		}
 	})
 	run(func(r *Ratelimit) {
@@ -49,7 +49,7 @@ func TestRestart(t *testing.T) {
 			t.Errorf("verdict %+v on another client", v)
 		}
 	})
-	c.add(2 * time.Hour)
+	c.Add(2 * time.Hour)
 	run(func(r *Ratelimit) {
 		if v := handle(t, r, e); v.Action != mail.ActionContinue {
 			t.Errorf("verdict %+v once nothing counts any more", v)
@@ -61,7 +61,7 @@ func TestRestart(t *testing.T) {
 // of the first.
 func TestSwap(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := coretest.NewClock(start)
 	s := coretest.New(t, coretest.Options{Now: c.Now})
 	loadSource := func(source string) *Ratelimit {
 		return coretest.Load[*Ratelimit](t, s, "handler.ratelimit", source)
@@ -121,7 +121,7 @@ func rows(t *testing.T, c *counters) (n int) {
 
 func TestFlush(t *testing.T) {
 	t.Parallel()
-	k := newClock()
+	k := coretest.NewClock(start)
 	c := newStored(t, k.Now)
 	const many = 3*batch + 1
 	for i := range many {
@@ -158,7 +158,7 @@ func deleteAll(t *testing.T, c *counters) (n int64, err error) {
 
 func TestLoad(t *testing.T) {
 	t.Parallel()
-	k := newClock()
+	k := coretest.NewClock(start)
 	old := newStored(t, k.Now)
 	for i := range 7 {
 		old.take(key{1}, 1, 10, k.Now().Add(time.Duration(i)*10*time.Minute))
@@ -174,7 +174,7 @@ func TestLoad(t *testing.T) {
 	if used, _ := other.take(key{1}, 1, 10, k.Now()); used != 1 {
 		t.Errorf("%d events of another scope count", used-1)
 	}
-	k.add(time.Hour)
+	k.Add(time.Hour)
 	fresh := newCounters("test", time.Hour, old.options)
 	fresh.setMax(1000)
 	if err := fresh.load(t.Context()); err != nil {
@@ -191,7 +191,7 @@ func TestLoad(t *testing.T) {
 
 func TestLoadBrokenRow(t *testing.T) {
 	t.Parallel()
-	k := newClock()
+	k := coretest.NewClock(start)
 	c := newStored(t, k.Now)
 	err := c.store.Write(t.Context(), func(tx *store.Tx) error {
 		_, err := tx.Exec(`INSERT INTO ratelimit (scope, key, slice, counts, expires) VALUES ('test', ?, 1, ?, ?)`,
@@ -214,13 +214,13 @@ func TestLoadBrokenRow(t *testing.T) {
 
 func TestSweepRows(t *testing.T) {
 	t.Parallel()
-	k := newClock()
+	k := coretest.NewClock(start)
 	c := newStored(t, k.Now)
 	const old, young, limit = 2*batch + 5, 3, 400
 	for i := range old {
 		c.take(key{1, byte(i), byte(i >> 8)}, 1, 5, k.Now())
 	}
-	k.add(2 * time.Hour)
+	k.Add(2 * time.Hour)
 	for i := range young {
 		c.take(key{2, byte(i)}, 1, 5, k.Now())
 	}
@@ -246,7 +246,7 @@ func TestSweepRows(t *testing.T) {
 	if got := sweep(); got[0] != 0 {
 		t.Errorf("%v rows removed within two hours after they count", got)
 	}
-	k.add(time.Hour + 20*time.Minute)
+	k.Add(time.Hour + 20*time.Minute)
 	if diff := cmp.Diff([]int{limit, limit, old - 2*limit}, sweep()); diff != "" {
 		t.Errorf("rows removed (-want +got):\n%s", diff)
 	}

@@ -46,7 +46,8 @@ type Ratelimit struct {
 	// Key says what is counted by: ip, the client's network; user, who logs in or
 	// has; from and from_domain, the reverse-path; rcpt and rcpt_domain, the
 	// recipient. Several count by their combination. A client for which one of them
-	// is not known is not counted.
+	// is not known is not counted. Nor is the null reverse-path where the key has
+	// nothing but the sender; else it counts as a sender.
 	Key []string `config:"key,required" values:"ip,user,from,from_domain,rcpt,rcpt_domain"`
 	// Limit is how much may pass in a time: a number, "100/1h", or for bytes a
 	// size, "500MB/1h". What passes here counts, whatever becomes of it later; what
@@ -69,7 +70,7 @@ type Ratelimit struct {
 	Except []netip.Prefix `config:"except"`
 	// MaxKeys bounds how many clients, users and so on are remembered, about 120
 	// bytes each. Beyond it those with the fewest events are forgotten.
-	MaxKeys int `config:"max_keys" default:"1000000" min:"1000" max:"100000000"`
+	MaxKeys int `config:"max_keys,fileonly" default:"1000000" min:"1000" max:"100000000"`
 
 	name     string
 	parts    parts

@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,26 +14,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// clock is a time that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: start} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // event is what a transaction of a test is made of.
 type event struct {
@@ -70,7 +49,7 @@ func (e event) transaction(t testing.TB) *mail.Transaction {
 	return tx
 }
 
-func load(t testing.TB, c *clock, source string) *Ratelimit {
+func load(t testing.TB, c *coretest.Clock, source string) *Ratelimit {
 	t.Helper()
 	return coretest.Load[*Ratelimit](t, coretest.New(t, coretest.Options{Now: c.Now}), "handler.ratelimit", source)
 }
@@ -99,12 +78,12 @@ func TestReplies(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.stage.String(), func(t *testing.T) {
 			t.Parallel()
-			c := newClock()
+			c := coretest.NewClock(start)
 			r := load(t, c, `ratelimit {
 				key   = "ip"
 				limit = "2/15m"
 			}`)
-			c.add(time.Duration(r.counters.slice - start.UnixNano()%r.counters.slice)) // a slice begins
+			c.Add(time.Duration(r.counters.slice - start.UnixNano()%r.counters.slice)) // a slice begins
 			e := event{ip: "192.0.2.1", stage: tt.stage}
 			for range 2 {
 				if v := handle(t, r, e); v.Action != mail.ActionContinue {
@@ -118,7 +97,7 @@ func TestReplies(t *testing.T) {
 			if want := "ip 192.0.2.1/32: 2 in 15m, limit is 2/15m"; v.Reason != want {
 				t.Errorf("reason %q, want %q", v.Reason, want)
 			}
-			c.add(1029 * time.Second)
+			c.Add(1029 * time.Second)
 			if v := handle(t, r, e); v.Action != mail.ActionContinue {
 				t.Errorf("verdict %+v after the time that the client was told", v)
 			}
@@ -158,6 +137,11 @@ func TestKeys(t *testing.T) {
 		{"same sender", `key = "from"`, event{from: "alice@example.test"}, event{from: "Alice@example.test"}, true},
 		{"other sender", `key = "from"`, event{from: "alice@example.test"}, event{from: "bob@example.test"}, false},
 		{"null reverse-path", `key = "from"`, event{}, event{}, false},
+		{"null reverse-path, by its domain", `key = ["from", "from_domain"]`, event{}, event{}, false},
+		{"null reverse-path of a client", `key = ["ip", "from_domain"]`, event{ip: "192.0.2.1"}, event{ip: "192.0.2.1"}, true},
+		{"null reverse-path to a recipient", `key = ["rcpt", "from"]`, event{rcpt: "alice@example.test"}, event{rcpt: "alice@example.test"}, true},
+		{"null reverse-path of another client", `key = ["ip", "from_domain"]`, event{ip: "192.0.2.1"}, event{ip: "192.0.2.2"}, false},
+		{"null reverse-path and another", `key = ["ip", "from"]`, event{ip: "192.0.2.1"}, event{ip: "192.0.2.1", from: "alice@example.test"}, false},
 		{"same domain", `key = "from_domain"`, event{from: "alice@example.test"}, event{from: "bob@example.test"}, true},
 		{"other domain", `key = "from_domain"`, event{from: "alice@example.test"}, event{from: "alice@example.org"}, false},
 		{"same recipient", `key = "rcpt"`, event{rcpt: "alice@example.test"}, event{rcpt: "ALICE+x@example.test"}, true},
@@ -184,7 +168,7 @@ func TestKeys(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := load(t, newClock(), "ratelimit {\nlimit = \"1/1h\"\n"+tt.settings+"\n}")
+			r := load(t, coretest.NewClock(start), "ratelimit {\nlimit = \"1/1h\"\n"+tt.settings+"\n}")
 			if v := handle(t, r, tt.first); v.Action != mail.ActionContinue {
 				t.Fatalf("verdict %+v on the first event", v)
 			}
@@ -202,7 +186,7 @@ func long(local string) string {
 
 func TestReasonNamesAllParts(t *testing.T) {
 	t.Parallel()
-	r := load(t, newClock(), `ratelimit {
+	r := load(t, coretest.NewClock(start), `ratelimit {
 		key   = ["ip", "user", "from", "from_domain", "rcpt"]
 		limit = "1/1h"
 	}`)
@@ -224,7 +208,7 @@ func TestDefaultStages(t *testing.T) {
 		`"rcpt"`:                 mail.AtRcpt,
 		`["rcpt", "ip", "from"]`: mail.AtRcpt,
 	} {
-		r := load(t, newClock(), "ratelimit {\nkey = "+keys+"\nlimit = \"1/1h\"\n}")
+		r := load(t, coretest.NewClock(start), "ratelimit {\nkey = "+keys+"\nlimit = \"1/1h\"\n}")
 		if got := r.DefaultStages(); got != want {
 			t.Errorf("key %s: stages %q, want %q", keys, got.Names(), want.Names())
 		}
@@ -254,7 +238,7 @@ func TestInvalid(t *testing.T) {
 }
 
 func TestHandleAllocatesNothing(t *testing.T) {
-	c := newClock()
+	c := coretest.NewClock(start)
 	for _, keys := range []string{`"ip"`, `["ip", "from", "rcpt"]`, `"user"`} {
 		r := load(t, c, "ratelimit {\nkey = "+keys+"\nlimit = \"1000000/1h\"\n}")
 		tx := event{ip: "192.0.2.1", user: "alice@example.test", from: "Bob@example.org", rcpt: "carol@example.net"}.transaction(t)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	netmail "net/mail"
+	"slices"
 	"strings"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -24,6 +25,7 @@ var (
 	errNoFrom      = errors.New("there is no From field")
 	errManyFrom    = errors.New("there is more than one From field")
 	errManySender  = errors.New("there is more than one Sender field, or more than one mailbox in it")
+	errNoField     = errors.New("the header has a line that is no field")
 	errNoMailbox   = errors.New("the field names no mailbox")
 	errManyMailbox = fmt.Errorf("the field names more than %d mailboxes", maxSenders)
 )
@@ -32,6 +34,10 @@ var (
 // doubt about who is named is an error, since a client that shows the message
 // may decide otherwise.
 func senders(h mail.HeaderSection) ([]sender, error) {
+	// A client may take the line for a From that it can read.
+	if slices.ContainsFunc(h.Fields, func(f mail.HeaderField) bool { return f.Name == "" }) {
+		return nil, errNoField
+	}
 	switch h.Count("From") {
 	case 0:
 		return nil, errNoFrom

@@ -206,6 +206,11 @@ func TestHeader(t *testing.T) {
 		"not UTF-8":                 {"From: \xff <alice@example.test>\r\n", "read From"},
 		"bad domain":                {"From: alice@-example.test\r\n", "read From"},
 		"broken Sender":             {mine + "Sender: alice\r\n", "read Sender"},
+		"name with a control":       {"From\x0b: eve@example.org\r\n" + mine, "no field"},
+		"name after a BOM":          {"\xef\xbb\xbfFrom: eve@example.org\r\n" + mine, "no field"},
+		"name with a fold":          {"From\r\n : eve@example.org\r\n" + mine, "no field"},
+		"name with a wide space":    {mine + "From\u00a0: eve@example.org\r\n", "no field"},
+		"line without a colon":      {mine + "From eve@example.org\r\n", "no field"},
 		"too many":                  {"From: " + strings.Repeat("alice@example.test,", 101) + "alice@example.test\r\n", "more than 100"},
 	}
 	handlers := map[string]*SenderLogin{}

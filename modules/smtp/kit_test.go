@@ -314,7 +314,7 @@ func clientTLS() *tls.Config {
 // readAll reads until the server closes.
 func readAll(t testing.TB, conn net.Conn) string {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(dialogTimeout)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(replyTimeout)); err != nil {
 		t.Fatalf("set deadline: %v", err)
 	}
 	all, err := io.ReadAll(conn)

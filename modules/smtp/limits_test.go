@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/trace"
 )
 
@@ -107,8 +108,8 @@ func TestConnections(t *testing.T) {
 				first = "TLS"
 			}
 			one, two := k.dial(t), k.dial(t)
-			talk(t, one, first+hello)
-			talk(t, two, first+hello)
+			coretest.Talk(t, one, first+hello)
+			coretest.Talk(t, two, first+hello)
 			if got := readAll(t, k.dial(t)); got != test.reply {
 				t.Errorf("third connection: %q, want %q", got, test.reply)
 			}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -98,7 +99,7 @@ func TestProxy(t *testing.T) {
 			k := newKit(t, options{body: test.body, judge: remoteAt})
 			conn := k.dial(t)
 			transmit(t, conn, test.header)
-			talk(t, conn, test.script)
+			coretest.Talk(t, conn, test.script)
 		})
 	}
 }
@@ -108,7 +109,7 @@ func TestProxy(t *testing.T) {
 func TestProxyHeaderAndHello(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, options{body: trusted + `tls = "implicit"`})
-	talk(t, &glued{Conn: k.dial(t), header: []byte("PROXY TCP4 192.0.2.7 203.0.113.1 40000 465\r\n")}, `
+	coretest.Talk(t, &glued{Conn: k.dial(t), header: []byte("PROXY TCP4 192.0.2.7 203.0.113.1 40000 465\r\n")}, `
 		TLS
 		<- 220 *
 		-> QUIT
@@ -164,6 +165,6 @@ func TestProxyLimits(t *testing.T) {
 	} {
 		conn := k.dial(t)
 		transmit(t, conn, "PROXY TCP4 "+step.ip+" 203.0.113.1 40000 25\r\n")
-		talk(t, conn, "<- "+step.reply)
+		coretest.Talk(t, conn, "<- "+step.reply)
 	}
 }

@@ -98,11 +98,11 @@ func TestReload(t *testing.T) {
 	s := coretest.Serve(t, server, coretest.Options{})
 	k := &kit{address: coretest.Address(t, s, "mx")}
 	conn := k.dial(t)
-	talk(t, conn, hello+envelope)
+	coretest.Talk(t, conn, hello+envelope)
 	if ds, _, err := s.Reload(t.Context()); err != nil {
 		t.Fatalf("reload: %v %v", err, ds.Err())
 	}
-	talk(t, conn, message+`
+	coretest.Talk(t, conn, message+`
 		<- 250 *
 		<- 421 4.3.2 Closing the connection, please connect again
 		EOF

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/mox-like/mox-like/core/coretest"
 )
 
 // pipes is a net.Listener whose connections are pipes, which a bubble of
@@ -334,7 +336,7 @@ func TestEarly(t *testing.T) {
 				t.Fatal(err)
 			}
 			k.serve(t, socket) // the bytes are in the queue of the socket by now
-			talk(t, conn, "<- "+want)
+			coretest.Talk(t, conn, "<- "+want)
 		})
 	}
 }

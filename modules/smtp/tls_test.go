@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/core/coretest"
 )
 
 func TestTLS(t *testing.T) {
@@ -131,12 +133,12 @@ func TestHandshakeFails(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, options{})
 	conn := k.dial(t)
-	talk(t, conn, hello+`
+	coretest.Talk(t, conn, hello+`
 		-> STARTTLS
 		<- 220 2.0.0 Ready to start TLS
 		-> EHLO client.example.org
 	`)
-	if err := conn.SetReadDeadline(time.Now().Add(dialogTimeout)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(replyTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	rest, _ := io.ReadAll(conn) // an alert, then the end or a reset

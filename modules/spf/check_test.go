@@ -117,3 +117,47 @@ func (e *ending) LookupAddr(ctx context.Context, addr netip.Addr) ([]string, err
 	e.count()
 	return e.zone.LookupAddr(ctx, addr)
 }
+
+// TestMacrosAreBounded finds that a short MAIL command cannot make this server
+// build megabytes of text: macros are worth up to 80 times what they take in a
+// record.
+func TestMacrosAreBounded(t *testing.T) {
+	t.Parallel()
+	macros := func(n int) string { return strings.Repeat("%{L1r-.}", n) }
+	z := zone{
+		"most.example.org":      txt("v=spf1 exists:" + macros(maxMacros) + ".example.net ~all"),
+		"more.example.org":      txt("v=spf1 ?all exists:" + macros(maxMacros+1) + ".example.net"),
+		"redirect.example.org":  txt("v=spf1 redirect=" + macros(maxMacros+1)),
+		"unknown.example.org":   txt("v=spf1 x=" + macros(maxMacros+1)),
+		"explains.example.org":  txt("v=spf1 -all exp=most.example.net"),
+		"most.example.net":      txt(macros(maxMacros)),
+		"rambles.example.org":   txt("v=spf1 -all exp=more.example.net"),
+		"more.example.net":      txt(macros(maxMacros + 1)),
+		"literally.example.org": txt("v=spf1 -all exp=percent.example.net"),
+		"percent.example.net":   txt(strings.Repeat("%%", maxMacros+1)),
+	}
+	tooMany := func(domain, term string) Finding {
+		return Finding{Result: PermError, Problem: "record of " + domain + `: term "` + term + `...": more than 32 macros`}
+	}
+	fail := func(domain, explanation string) Finding {
+		return Finding{Result: Fail, Domain: domain, Term: "-all", Explanation: explanation}
+	}
+	tests := map[string]Finding{
+		"most.example.org":      {Result: SoftFail, Domain: "most.example.org", Term: "~all"},
+		"more.example.org":      tooMany("more.example.org", ("exists:" + macros(maxMacros))[:maxTerm-3]),
+		"redirect.example.org":  tooMany("redirect.example.org", ("redirect=" + macros(maxMacros))[:maxTerm-3]),
+		"unknown.example.org":   tooMany("unknown.example.org", ("x=" + macros(maxMacros))[:maxTerm-3]),
+		"explains.example.org":  fail("explains.example.org", strings.Repeat("a", maxMacros)),
+		"rambles.example.org":   fail("rambles.example.org", ""),
+		"literally.example.org": fail("literally.example.org", strings.Repeat("%", maxMacros+1)),
+	}
+	for domain, want := range tests {
+		t.Run(domain, func(t *testing.T) {
+			t.Parallel()
+			got := check(t.Context(), z, Query{IP: netip.MustParseAddr("192.0.2.1"), LocalPart: "a.b", Domain: domain})
+			if got.exp = ""; got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package spf
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -27,6 +28,10 @@ const (
 	delimiters   = ".-+,/_="
 	// allParts is more parts than a value can have.
 	allParts = 1 << 10
+	// maxMacros bounds what a domain-spec or an explanation costs to expand: five
+	// bytes of it can stand for 320, and be split into as many parts. Those in use
+	// have at most some ten.
+	maxMacros = 32
 )
 
 var (
@@ -35,6 +40,7 @@ var (
 	errZeroParts  = errors.New("a macro that keeps 0 parts")
 	errNotLiteral = errors.New("a character that is not allowed")
 	errDomainEnd  = errors.New("a domain that ends neither in a top-level label nor in a macro")
+	errManyMacros = fmt.Errorf("more than %d macros", maxMacros)
 )
 
 // cutMacro reads the macro-expand at the beginning of s, which is a %. For %%,
@@ -88,13 +94,20 @@ func (m *macro) transform(s string) error {
 // that are allowed.
 func checkMacros(s, letters string, spaces bool) (tail string, macros bool, err error) {
 	tail = s
+	count := 0
 	for i := 0; i < len(s); {
 		c := s[i]
 		switch {
 		case c == '%':
-			_, _, rest, err := cutMacro(s[i:], letters)
+			m, _, rest, err := cutMacro(s[i:], letters)
 			if err != nil {
 				return "", false, err
+			}
+			if m.letter != 0 {
+				count++
+			}
+			if count > maxMacros {
+				return "", false, errManyMacros
 			}
 			i, tail, macros = len(s)-len(rest), rest, true
 		case c > ' ' && c < 0x7f || c == ' ' && spaces:
@@ -198,15 +211,20 @@ func (m macro) apply(value string) string {
 
 // splitAny splits at each of the bytes of set; empty parts count.
 func splitAny(s, set string) []string {
-	var parts []string
-	for {
-		i := strings.IndexAny(s, set)
-		if i < 0 {
-			return append(parts, s)
+	count := 1
+	for i := range len(s) {
+		if strings.IndexByte(set, s[i]) >= 0 {
+			count++
 		}
-		parts = append(parts, s[:i])
-		s = s[i+1:]
 	}
+	parts, start := make([]string, 0, count), 0
+	for i := range len(s) {
+		if strings.IndexByte(set, s[i]) >= 0 {
+			parts = append(parts, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, s[start:])
 }
 
 // escapeURL escapes all but the unreserved characters (RFC 3986 section 2.3).

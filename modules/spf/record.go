@@ -61,9 +61,13 @@ var (
 	errBadModifier = errors.New("not the name of a modifier")
 )
 
-// maxTerms bounds what a record costs to parse. The longest in use have some
-// hundred.
-const maxTerms = 2000
+const (
+	// maxTerms bounds what a record costs to parse. The longest in use have some
+	// hundred.
+	maxTerms = 2000
+	// maxTerm is how much of a wrong term an error shows, in bytes.
+	maxTerm = 100
+)
 
 // isRecord tells whether a text is an SPF record (RFC 7208 section 4.5).
 func isRecord(text string) bool {
@@ -84,7 +88,7 @@ func parseRecord(text string) (*record, error) {
 			return nil, errManyTerms
 		}
 		if err := r.add(term); err != nil {
-			return nil, fmt.Errorf("term %q: %w", term, err)
+			return nil, fmt.Errorf("term %q: %w", oneLine(term, maxTerm), err)
 		}
 	}
 	return r, nil

@@ -123,3 +123,21 @@ func BenchmarkSPF(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHostileRecord checks a client by the record that costs most: all its
+// terms have as many macros as there may be, each of which splits a long value.
+func BenchmarkHostileRecord(b *testing.B) {
+	macros := strings.Repeat("%{S1r.-+,/_=}", maxMacros)
+	z := zone{
+		"why.example.org": txt(macros),
+		"example.org":     txt("v=spf1" + strings.Repeat(" exists:"+macros, maxLookups) + " -all exp=why.example.org"),
+	}
+	z[strings.Repeat("a.", 120)+"example.org"] = z["example.org"]
+	q := Query{IP: netip.MustParseAddr("192.0.2.1"), LocalPart: strings.Repeat("/+", 32), Domain: strings.Repeat("a.", 120) + "example.org"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if f := check(b.Context(), z, q); f.Result != Fail {
+			b.Fatalf("finding %+v", f)
+		}
+	}
+}
