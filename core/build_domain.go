@@ -207,7 +207,9 @@ func (b *chainBuilder) lay(handler string, block *config.Block) (merged *config.
 		if settings == nil {
 			continue
 		}
-		b.tuning[settings] = b.tuning[settings] // it is used; whether to any effect, handler finds out
+		if _, ok := b.tuning[settings]; !ok {
+			b.tuning[settings] = false // it is used; whether to any effect, handler finds out
+		}
 		merged = merged.Merge(settings)
 		place := l.place
 		if place == "" {

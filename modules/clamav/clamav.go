@@ -50,7 +50,7 @@ type ClamAV struct {
 	// MaxConnections is how many messages clamd scans at once for this server;
 	// others wait, for a quarter of timeout, and are then deferred. It should not
 	// exceed MaxThreads in clamd.conf.
-	MaxConnections int `config:"max_connections" default:"10" min:"1" max:"1000"`
+	MaxConnections int `config:"max_connections,fileonly" default:"10" min:"1" max:"1000"`
 	// ConnectTimeout is how long the connection to clamd may take.
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
 
