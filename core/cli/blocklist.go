@@ -86,8 +86,9 @@ func newBlocklistRemoveCommand(o *BlocklistOptions, s Streams) *cobra.Command {
 		Use:        "remove NETWORK",
 		SuggestFor: []string{"delete", "del", "rm", "unblock", "unban"},
 		Short:      "End the blocks of an address or a network",
-		Long: `End the blocks of exactly this address or network, whoever made them. Blocks of a
-larger network that cover it stay: 'blocklist why' shows them.`,
+		Long: `End the blocks of exactly this address or network, whoever made them, and forget the
+failed logins for which it waits. Blocks of a larger network that cover it stay:
+'blocklist why' shows them.`,
 		Example: `  mox-like blocklist remove 192.0.2.7`,
 		Args:    one("network", "192.0.2.0/24"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -108,6 +109,10 @@ func runBlocklistRemove(ctx context.Context, o *BlocklistOptions, s Streams, tex
 		}
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			fmt.Fprintf(s.Out, "%s was not blocked; its failed logins are forgotten.\n", network)
+			return nil
 		}
 		fmt.Fprintf(s.Out, "%s of %s ended.\n", count(n, "block"), network)
 		return nil
@@ -152,7 +157,9 @@ func newBlocklistWhyCommand(o *BlocklistOptions, s Streams) *cobra.Command {
 		Use:   "why ADDRESS",
 		Short: "Tell why an address is blocked",
 		Long: `Show every block that covers an address, the most specific first: who made it, why,
-on what evidence, and when it ends.`,
+on what evidence, and when it ends. Those that stand in the settings of the handler
+blocklist, its file, and networks that wait since logins failed are shown too, if
+the server runs.`,
 		Example: `  mox-like blocklist why 192.0.2.7`,
 		Args:    one("address", "192.0.2.7"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -163,28 +170,34 @@ on what evidence, and when it ends.`,
 	return cmd
 }
 
-func runBlocklistWhy(ctx context.Context, o *BlocklistOptions, s Streams, text string) error {
+func runBlocklistWhy(ctx context.Context, o *BlocklistOptions, s Streams, text string) (err error) {
 	address, err := netip.ParseAddr(text)
 	if err != nil {
 		return badUsage("%q: write an address, as 192.0.2.1", text)
 	}
-	return o.Config.operate(ctx, s, func(ops control.Operations) error {
-		list, err := ops.WhyBlocked(ctx, address)
-		if err != nil {
+	ops, err := o.Config.connect(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ops.Close()) }()
+	list, err := ops.WhyBlocked(ctx, address)
+	if err != nil {
+		return err
+	}
+	if _, runs := ops.Operations.(*control.Client); !runs {
+		fmt.Fprintln(s.Err, "Only the database was looked at, since no server runs: what the settings block, and who waits since logins failed, is not shown.")
+	}
+	if len(list) == 0 && !o.JSON {
+		fmt.Fprintf(s.Out, "%s is not blocked.\n", address)
+		return nil
+	}
+	t := newTable(s.Out, o.JSON)
+	for _, b := range list {
+		if err := t.block(b); err != nil {
 			return err
 		}
-		if len(list) == 0 && !o.JSON {
-			fmt.Fprintf(s.Out, "%s is not blocked.\n", address)
-			return nil
-		}
-		t := newTable(s.Out, o.JSON)
-		for _, b := range list {
-			if err := t.block(b); err != nil {
-				return err
-			}
-		}
-		return t.end()
-	})
+	}
+	return t.end()
 }
 
 func newBlocklistImportCommand(o *BlocklistOptions, s Streams) *cobra.Command {

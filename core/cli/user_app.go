@@ -170,7 +170,7 @@ func newUserUnlockCommand(o *UserOptions, s Streams) *cobra.Command {
 			if err := ops.Unlock(ctx, o.Address); err != nil {
 				return orList(err, "user locks")
 			}
-			fmt.Fprintf(s.Out, "%s is open to all networks.\n", harmless(o.Address))
+			fmt.Fprintf(s.Out, "%s is open to all networks, and its failed logins are forgotten.\n", harmless(o.Address))
 			return nil
 		})
 	})

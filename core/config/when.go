@@ -41,14 +41,25 @@ var inputs = map[string]input{
 	"rcpt":        {since: mail.StageRcpt, text: recipient},
 	"score":       {since: mail.StageConnect, number: func(tx *mail.Transaction) int64 { return int64(math.Floor(tx.Score())) }},
 	"spf":         {since: mail.StageMail, after: "spf", text: result("spf")},
+	"dkim":        {since: mail.StageData, after: "dkim_verify", text: result("dkim")},
+	"dmarc":       {since: mail.StageData, after: "dmarc", text: result("dmarc")},
 }
 
-// result gives an input with what a method of authentication found, "" while
-// nothing has.
+// result gives an input with what a method of authentication found: pass if one of
+// several results is, else the first of them, "" while there is none.
 func result(method string) func(*mail.Transaction) string {
 	return func(tx *mail.Transaction) string {
-		r, _ := tx.AuthResult(method)
-		return r.Result
+		first := ""
+		for _, r := range tx.AuthResults() {
+			switch {
+			case r.Method != method:
+			case r.Result == "pass":
+				return r.Result
+			case first == "":
+				first = r.Result
+			}
+		}
+		return first
 	}
 }
 
@@ -167,7 +178,8 @@ func (in input) value(tx *mail.Transaction) cty.Value {
 // tx.from_domain and tx.size (declared, at data the real one) from mail; tx.rcpt
 // from rcpt, at data the first recipient; tx.header["Name"] (the first field of
 // that name, "" if there is none) at data. tx.score is the sum of the points so
-// far, rounded down. tx.spf is known behind a handler of the module spf.
+// far, rounded down. tx.spf is known behind a handler of the module spf, tx.dkim
+// (pass if one signature is good) behind dkim_verify and tx.dmarc behind dmarc.
 type When struct {
 	holds condition
 	needs []Need

@@ -61,13 +61,15 @@ type Blocks interface {
 	// AddBlock blocks a network, and replaces the block that it has from the same
 	// source. An empty source is SourceAdmin; Created is set.
 	AddBlock(ctx context.Context, b Block) error
-	// RemoveBlock ends the blocks of exactly that network, from all sources;
-	// ErrNotFound if there are none.
+	// RemoveBlock ends the blocks of exactly that network, from all sources, and
+	// forgets its failed logins, which alone are no block; ErrNotFound if there are
+	// neither.
 	RemoveBlock(ctx context.Context, network netip.Prefix) (removed int, err error)
 	// Blocks lists them by network, and gives the After of the next page, "" at the
 	// end.
 	Blocks(ctx context.Context, p Page) (list []Block, next string, err error)
-	// WhyBlocked gives the blocks that cover an address, the most specific first.
+	// WhyBlocked gives what covers an address, the most specific first: blocks, the
+	// settings of handlers that run, and networks that wait since logins failed.
 	WhyBlocked(ctx context.Context, address netip.Addr) ([]Block, error)
 	// ImportBlocks reads a network a line, with comments behind # or ;, and puts them
 	// in the place of all that the source had. The zero time means no end. ErrInvalid
@@ -82,7 +84,8 @@ const SourceAdmin = "admin"
 type Locks interface {
 	// Locks lists them by account, and gives the After of the next page.
 	Locks(ctx context.Context, p Page) (list []Lock, next string, err error)
-	// Unlock opens an account; ErrNotFound if it is not locked.
+	// Unlock opens an account and forgets its failed logins; ErrNotFound if there are
+	// neither a lock nor failures.
 	Unlock(ctx context.Context, account string) error
 }
 

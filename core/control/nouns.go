@@ -23,8 +23,8 @@ const MaxPage = 1000
 type Block struct {
 	// Network is one address or a whole network.
 	Network netip.Prefix `json:"network"`
-	// Source is who blocked it: admin, import or the name of a handler such as
-	// bruteforce.
+	// Source is who blocked it: admin, the name of an imported list, that of a
+	// handler such as bruteforce, "settings of LISTENER/HANDLER" or "file PATH".
 	Source string `json:"source"`
 	// Reason says why, and Evidence what was seen, in words.
 	Reason   string `json:"reason,omitempty"`

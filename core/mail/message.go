@@ -203,8 +203,9 @@ type Rendering struct {
 	message *Message
 }
 
-// render applies edits to m.
-func render(m *Message, edits []edit) (*Rendering, error) {
+// render applies edits to m, and leaves out the fields with the indexes dropped,
+// which are in order.
+func render(m *Message, edits []edit, dropped []int) (*Rendering, error) {
 	if m == nil {
 		return nil, errors.New("render message: there is none at this stage")
 	}
@@ -218,7 +219,10 @@ func render(m *Message, edits []edit) (*Rendering, error) {
 	for _, edit := range slices.Backward(edits) {
 		head = append(head, edit.field...)
 	}
-	for _, f := range m.Header.Fields {
+	for i, f := range m.Header.Fields {
+		if _, drop := slices.BinarySearch(dropped, i); drop {
+			continue
+		}
 		if !removals || !removed(edits, f.Name) {
 			head = append(head, f.Raw...)
 		}

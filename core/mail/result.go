@@ -78,6 +78,26 @@ func (tx *Transaction) Score() float64 {
 	return sum
 }
 
+// Points are what one handler gave a message.
+type Points struct {
+	// Source is the handler's name.
+	Source string
+	// Points are those that it gave last.
+	Points float64
+}
+
+// Scores gives what the handlers gave, in the order in which they first did; the
+// sum is Score.
+func (tx *Transaction) Scores() []Points {
+	var scores []Points
+	for _, m := range tx.marks {
+		if m.tag == "" {
+			scores = append(scores, Points{Source: m.source, Points: m.score})
+		}
+	}
+	return scores
+}
+
 // AddTag marks a message with a word for the user's filters, such as
 // spf=softfail. Tags stand in the header field X-Mox-Like-Tags of the stored
 // message, which nobody outside can forge.

@@ -36,6 +36,7 @@ type Transaction struct {
 	quarantine string
 	discard    bool
 	edits      []edit
+	dropped    []int // indexes of fields of the message, in order
 	results    []AuthResult
 	marks      []mark
 	shared     *shared
@@ -112,11 +113,21 @@ func (tx *Transaction) RemoveHeaderFields(name string) {
 	tx.edits = append(tx.edits, edit{remove: true, name: name})
 }
 
+// RemoveHeaderField takes one field out of the message as it came: that of the
+// index in Message.Header.Fields. Those that were added stay.
+func (tx *Transaction) RemoveHeaderField(index int) {
+	if i, found := slices.BinarySearch(tx.dropped, index); !found {
+		tx.dropped = slices.Insert(tx.dropped, i, index)
+	}
+}
+
 // Rendered gives the message with all edits applied, in one piece: added
 // fields, the last one on top, then the header section without the removed
 // fields, then the body. The second result is the length of its header section
 // with the empty line.
-func (tx *Transaction) Rendered() (*Rendering, error) { return render(tx.Message, tx.finalEdits()) }
+func (tx *Transaction) Rendered() (*Rendering, error) {
+	return render(tx.Message, tx.finalEdits(), tx.dropped)
+}
 
 // Once computes a finding about this transaction at the first call and gives
 // the same value and error to every later one with that key, in forks too. Keys
@@ -159,7 +170,7 @@ func (tx *Transaction) SetJudgement(j Judgement) {
 // everything but the edits and marks, which Merge brings back.
 func (tx *Transaction) Fork() *Transaction {
 	fork := *tx
-	fork.edits, fork.Entries = nil, nil
+	fork.edits, fork.dropped, fork.Entries = nil, nil, nil
 	fork.results, fork.marks = slices.Clone(tx.results), slices.Clone(tx.marks)
 	return &fork
 }
@@ -172,6 +183,9 @@ func (tx *Transaction) Merge(fork *Transaction) {
 		} else {
 			tx.edits = append(tx.edits, e)
 		}
+	}
+	for _, index := range fork.dropped {
+		tx.RemoveHeaderField(index)
 	}
 	if fork.user != "" {
 		tx.user = fork.user

@@ -58,9 +58,21 @@ func TestEdits(t *testing.T) {
 			tx.RemoveHeaderFields("x-spam")
 			tx.AddHeaderField("X-Spam", "no")
 		}, "X-Spam: no\r\nFrom: a\r\n\r\nbody\r\n"},
-		"fold kept":       {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1;\r\n\t2") }, "A: 1;\r\n\t2\r\n" + raw},
-		"injection":       {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\r\nBcc: x\r\n\r\nbody") }, "A: 1  Bcc: x    body\r\n" + raw},
-		"injection by CR": {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\rB\x00") }, "A: 1 B \r\n" + raw},
+		"one removed": {func(tx *mail.Transaction) { tx.RemoveHeaderField(2) }, "X-Spam: forged\r\nFrom: a\r\n\r\nbody\r\n"},
+		"two removed, and one added": {func(tx *mail.Transaction) {
+			tx.AddHeaderField("X-Spam", "no")
+			tx.RemoveHeaderField(2)
+			tx.RemoveHeaderField(0)
+			tx.RemoveHeaderField(2)
+		}, "X-Spam: no\r\nFrom: a\r\n\r\nbody\r\n"},
+		"one removed, and by name": {func(tx *mail.Transaction) {
+			tx.RemoveHeaderFields("From")
+			tx.RemoveHeaderField(0)
+		}, "x-spam: too\r\n\r\nbody\r\n"},
+		"none there to remove": {func(tx *mail.Transaction) { tx.RemoveHeaderField(7); tx.RemoveHeaderField(-1); tx.RemoveHeaderField(1) }, "X-Spam: forged\r\nx-spam: too\r\n\r\nbody\r\n"},
+		"fold kept":            {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1;\r\n\t2") }, "A: 1;\r\n\t2\r\n" + raw},
+		"injection":            {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\r\nBcc: x\r\n\r\nbody") }, "A: 1  Bcc: x    body\r\n" + raw},
+		"injection by CR":      {func(tx *mail.Transaction) { tx.AddHeaderField("A", "1\rB\x00") }, "A: 1 B \r\n" + raw},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -119,6 +131,38 @@ func TestMergeTakesForksInOrder(t *testing.T) {
 	}
 	if tx.Quarantined() != "one" {
 		t.Errorf("quarantined for %q", tx.Quarantined())
+	}
+}
+
+func TestMergeTakesRemovedFields(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction(t, "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\r\n")
+	tx.RemoveHeaderField(3)
+	one, two := tx.Fork(), tx.Fork()
+	one.RemoveHeaderField(2)
+	two.RemoveHeaderField(0)
+	if got, want := rendered(t, tx), "A: 1\r\nB: 2\r\nC: 3\r\n\r\n"; got != want {
+		t.Errorf("before the merge: %q, want %q", got, want)
+	}
+	tx.Merge(two)
+	tx.Merge(one)
+	if got, want := rendered(t, tx), "B: 2\r\n\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestScores(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction(t, "\r\n")
+	tx.SetScore("dnsbl", 3)
+	tx.AddTag("spf=softfail")
+	fork := tx.Fork()
+	fork.SetScore("hook", -1.5)
+	fork.SetScore("dnsbl", 4)
+	tx.Merge(fork)
+	want := []mail.Points{{Source: "dnsbl", Points: 4}, {Source: "hook", Points: -1.5}}
+	if diff := cmp.Diff(want, tx.Scores()); diff != "" || tx.Score() != 2.5 {
+		t.Errorf("score %g (-want +got):\n%s", tx.Score(), diff)
 	}
 }
 

@@ -316,3 +316,10 @@ func timeOf(us int64) time.Time {
 	}
 	return time.UnixMicro(us)
 }
+
+// LooksLikeAppPassword tells, by its form alone, whether a password may be one of
+// those that AddAppPassword makes.
+func (*Accounts) LooksLikeAppPassword(password mail.Secret) bool {
+	_, _, ok := parseAppPassword(password.Reveal())
+	return ok
+}

@@ -352,3 +352,20 @@ func TestNewAppPasswords(t *testing.T) {
 		seen[id], seen[bare[13:]] = true, true
 	}
 }
+
+func TestLooksLikeAppPassword(t *testing.T) {
+	t.Parallel()
+	a := newAccounts(t, coretest.Options{})
+	mustAdd(t, a, alice, goodPassword)
+	for password, want := range map[mail.Secret]bool{
+		mustAddApp(t, a, "phone", "imap"): true,
+		goodPassword:                      false,
+		"":                                false,
+		"mlx-":                            false,
+		"mlx-abcdefgh-":                   false,
+	} {
+		if got := a.LooksLikeAppPassword(password); got != want {
+			t.Errorf("%d characters: %t, want %t", len(password), got, want)
+		}
+	}
+}

@@ -8,18 +8,19 @@
 // microsecond and no lock. A change is durable, then visible, before its call
 // returns. A block that has ended counts at no time after; its row goes later.
 //
-// handler.blocklist refuses clients by these blocks and by those of the file. It
-// knows nothing of why somebody is blocked.
+// handler.blocklist refuses clients by these blocks and by those of its settings,
+// which it makes known to the service while it is started. It knows nothing of why
+// somebody is blocked.
 package blocklist
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,7 +50,11 @@ type Service struct {
 	importing chan struct{}
 	// view is replaced by the writer of the store alone, after its commits and in
 	// their order.
-	view atomic.Pointer[view]
+	view   atomic.Pointer[view]
+	others []withholder
+
+	mu       sync.Mutex
+	handlers []*Blocklist // guarded by mu, those that are started
 }
 
 // Module describes the service.
@@ -60,6 +65,7 @@ func (*Service) Module() core.Info {
 // Provision takes the store and the clock.
 func (s *Service) Provision(c *core.Context) error {
 	s.store, s.now, s.importing = c.Store(), c.Now(), make(chan struct{}, 1)
+	s.others = core.Services[withholder](c)
 	s.view.Store(newView())
 	return nil
 }
@@ -83,14 +89,6 @@ func (s *Service) Blocked(addr netip.Addr, now time.Time) (control.Block, bool) 
 // BlockedBy is Blocked for the blocks of some sources; none stands for all.
 func (s *Service) BlockedBy(addr netip.Addr, now time.Time, sources []string) (control.Block, bool) {
 	return s.view.Load().find(addr.Unmap().WithZone(""), now, sources)
-}
-
-// WhyBlocked gives all blocks that cover an address, the most specific first.
-func (s *Service) WhyBlocked(_ context.Context, addr netip.Addr) ([]control.Block, error) {
-	if !addr.IsValid() {
-		return nil, control.Invalid(errors.New("find blocks: there is no address to look for"))
-	}
-	return s.view.Load().why(addr.Unmap().WithZone(""), s.now()), nil
 }
 
 // AddBlock blocks a network, and replaces the block that it has from the same
@@ -144,35 +142,44 @@ func checkSource(source string) error {
 }
 
 // RemoveBlock ends the blocks of exactly that network, from all sources, and
-// tells how many there were. store.ErrNotFound says that there were none; the
-// error names a wider network if one is blocked.
+// tells how many there were. What other services hold against the network is
+// forgotten too, which does not count. store.ErrNotFound says that there was
+// nothing of both; the error names a wider network if one is blocked.
 func (s *Service) RemoveBlock(ctx context.Context, network netip.Prefix) (removed int, err error) {
 	if !network.IsValid() {
 		return 0, control.Invalid(fmt.Errorf("unblock network: %w", errNoNetwork))
 	}
 	network = normal(network)
-	err = s.store.Write(ctx, func(tx *store.Tx) error {
-		var err error
-		removed, err = remove(tx, network)
-		if err == nil && removed == 0 {
-			return store.ErrNotFound
+	err = s.store.Write(ctx, func(tx *store.Tx) (err error) {
+		if removed, err = remove(tx, network); err == nil && removed > 0 {
+			tx.AfterCommit(func() { s.view.Store(s.view.Load().withoutNetwork(network)) })
 		}
-		tx.AfterCommit(func() { s.view.Store(s.view.Load().withoutNetwork(network)) })
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) {
-		return 0, fmt.Errorf("unblock %s: %s: %w", network, s.hint(network), err)
-	}
 	if err != nil {
 		return 0, fmt.Errorf("unblock %s: %w", network, err)
+	}
+	forgotten := false
+	for _, other := range s.others {
+		found, err := other.ForgetNetwork(ctx, network)
+		if err != nil {
+			return removed, fmt.Errorf("unblock %s: %w", network, err)
+		}
+		forgotten = forgotten || found
+	}
+	if removed == 0 && !forgotten {
+		return 0, fmt.Errorf("unblock %s: %s: %w", network, s.hint(network), store.ErrNotFound)
 	}
 	return removed, nil
 }
 
-// hint says what might have been meant by a network that is not blocked.
+// hint says what might have been meant by a network of which there is no block.
 func (s *Service) hint(network netip.Prefix) string {
-	for _, b := range s.view.Load().why(network.Addr(), s.now()) {
-		if b.Network.Bits() < network.Bits() {
+	for _, b := range s.why(network.Addr()) {
+		switch {
+		case b.Network == network:
+			return fmt.Sprintf("it is blocked by the %s: take it out there", b.Source)
+		case b.Network.Bits() < network.Bits():
 			return fmt.Sprintf("it is blocked only as a part of %s, by %s", b.Network, b.Source)
 		}
 	}

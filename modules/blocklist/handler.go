@@ -36,6 +36,8 @@ type Blocklist struct {
 	now      func() time.Time
 	user     *core.SystemUser
 	hostname string
+	place    string // where the settings stand
+	started  time.Time
 	networks list
 	file     *listFile // nil without a file
 	fileList list
@@ -45,8 +47,11 @@ type Blocklist struct {
 type blocker interface {
 	// BlockedBy gives a block of one of the sources that covers an address.
 	BlockedBy(addr netip.Addr, now time.Time, sources []string) (control.Block, bool)
-	// WhyBlocked gives all blocks that cover an address.
-	WhyBlocked(ctx context.Context, addr netip.Addr) ([]control.Block, error)
+	// covering gives all blocks that cover an address.
+	covering(addr netip.Addr, now time.Time) []control.Block
+	// attach makes the handler's own tables known until detach.
+	attach(b *Blocklist)
+	detach(b *Blocklist)
 }
 
 // sparer is a service that blocks networks for what some of those who share them
@@ -76,6 +81,7 @@ func (b *Blocklist) Provision(c *core.Context) error {
 	}
 	b.blocks, b.users = blocks, core.Services[sparer](c)
 	b.now, b.user, b.hostname = c.Now(), c.User(), c.Hostname()
+	b.place = c.Listener() + "/" + c.Name()
 	if b.File == "" {
 		return nil
 	}
@@ -116,13 +122,29 @@ func (b *Blocklist) Validate() core.Problems {
 	return problems
 }
 
+// Start makes the tables of the settings known to those who ask why an address is
+// blocked.
+func (b *Blocklist) Start() error {
+	b.started = b.now().UTC()
+	b.blocks.attach(b)
+	return nil
+}
+
+// Cleanup undoes Start. A handler that could not be provisioned has no service.
+func (b *Blocklist) Cleanup() error {
+	if b.blocks != nil {
+		b.blocks.detach(b)
+	}
+	return nil
+}
+
 // Handle refuses a client that is blocked.
-func (b *Blocklist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+func (b *Blocklist) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, error) {
 	addr := tx.Session.RemoteAddr.Addr().Unmap().WithZone("")
 	if !addr.IsValid() {
 		return mail.Continue("the client has no address"), nil
 	}
-	if len(b.Allow) > 0 && slices.ContainsFunc(b.Allow, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+	if _, ok := b.allowed(addr); ok {
 		return mail.Continue("allowed by the settings"), nil
 	}
 	if n, ok := b.networks.find(addr); ok {
@@ -138,7 +160,7 @@ func (b *Blocklist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verd
 	}
 	if b.spared(block.Source, addr, now) {
 		spared := block
-		if block, ok = b.other(ctx, addr, now); !ok {
+		if block, ok = b.other(addr, now); !ok {
 			return mail.Continue(describe(spared) + "; not refused here, since users have logged in from this address lately"), nil
 		}
 	}
@@ -150,11 +172,8 @@ func (b *Blocklist) spared(source string, addr netip.Addr, now time.Time) bool {
 }
 
 // other gives a block that counts and that nobody spares the address.
-func (b *Blocklist) other(ctx context.Context, addr netip.Addr, now time.Time) (control.Block, bool) {
-	all, err := b.blocks.WhyBlocked(ctx, addr)
-	if err != nil {
-		return control.Block{}, false
-	}
+func (b *Blocklist) other(addr netip.Addr, now time.Time) (control.Block, bool) {
+	all := b.blocks.covering(addr, now)
 	i := slices.IndexFunc(all, func(o control.Block) bool { return heeded(o.Source, b.Sources) && !b.spared(o.Source, addr, now) })
 	if i < 0 {
 		return control.Block{}, false
@@ -191,5 +210,7 @@ func (b *Blocklist) refuse(stage mail.Stage, reason string) mail.Verdict {
 var (
 	_ core.Provisioner = (*Blocklist)(nil)
 	_ core.Validator   = (*Blocklist)(nil)
+	_ core.Starter     = (*Blocklist)(nil)
+	_ core.Cleaner     = (*Blocklist)(nil)
 	_ core.Handler     = (*Blocklist)(nil)
 )

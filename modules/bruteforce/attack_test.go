@@ -2,10 +2,14 @@ package bruteforce
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -155,8 +159,8 @@ func TestLockedAccountCostsLittle(t *testing.T) {
 	if n := s.accounts.checks.Load() - checks; n != 5 || codes[535] != 5 || codes[454] != 95 {
 		t.Errorf("%d checks, answers %v", n, codes)
 	}
-	if blocks := s.why(attacker); len(blocks) != 0 {
-		t.Errorf("blocked for what a lock refused: %+v", blocks)
+	if blocks, _, err := s.blocks.Blocks(t.Context(), control.Page{}); err != nil || len(blocks) != 0 {
+		t.Errorf("blocked for what a lock refused: %+v, %v", blocks, err)
 	}
 }
 
@@ -265,14 +269,22 @@ func TestOwnerMistypes(t *testing.T) {
 	s.want(0, atHome, alice, right) // which clears them
 	s.fails(15, atHome, alice)
 	got := s.auth(atHome, alice, right)
-	if got.Reply.Code != 454 || got.Reason != "15 failed logins from 192.0.2.10/32 in 15m, the limit is 15: wait until they are older" {
+	if got.Reply.Code != 454 || got.Reason != "15 failed logins from 192.0.2.10/32 in 15m, the limit is 15: wait until 2026-11-20T12:15:00Z; see: mox-like blocklist why 192.0.2.10" {
 		t.Errorf("after 15 failures: %q, %q", got.Reply, got.Reason)
 	}
 	s.want(0, atHome, bob, right)
-	if len(s.why(atHome)) != 0 || len(s.locks()) != 0 {
-		t.Errorf("blocks %+v, locks %+v", s.why(atHome), s.locks())
+	wait := []control.Block{{
+		Network: netip.MustParsePrefix(atHome + "/32"), Source: Source,
+		Reason: "15 failed logins of alice@example.test in 15m, the limit is 15", Evidence: "this user's password is not tried from there until then",
+		Created: start, Expires: start.Add(15 * time.Minute),
+	}}
+	if diff := cmp.Diff(wait, s.why(atHome), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || len(s.locks()) != 0 {
+		t.Errorf("locks %+v, why (-want +got)\n%s", s.locks(), diff)
 	}
 	s.clock.Add(15 * time.Minute)
+	if list := s.why(atHome); len(list) != 0 {
+		t.Errorf("waits after the end: %+v", list)
+	}
 	s.want(0, atHome, alice, right)
 }
 

@@ -11,7 +11,8 @@
 // A network from which a user has logged in within 30 days is known. Neither a
 // block nor a lock holds for a user in a network that is known for him, so that
 // he gets in whatever others do there or elsewhere; his own failures there only
-// slow him down. A locked account of which no network is known is open to
+// slow him down, and a program of his that has an app password not even that. A
+// locked account of which no network is known is open to
 // networks that have not failed at it yet, so that its owner's first login goes
 // through.
 //
@@ -77,7 +78,8 @@ type Bruteforce struct {
 	// AccountDayAttempts is how many within a day lock it as well; 0 means any number.
 	AccountDayAttempts int `config:"account_day_attempts" default:"100" min:"0" max:"250"`
 	// KnownFactor is how many times more may fail in a network from which users have
-	// logged in within the last 30 days.
+	// logged in within the last 30 days. App passwords of users who are known there
+	// are tried even then, but for SCRAM, since nobody can guess them.
 	KnownFactor int `config:"known_factor" default:"3" min:"1" max:"10"`
 	// IPv4Prefix is the length of the networks that are counted and blocked.
 	IPv4Prefix int `config:"ipv4_prefix" default:"32" min:"16" max:"32"`
@@ -91,7 +93,8 @@ type Bruteforce struct {
 	limits   limits
 	service  *Service
 	blocks   blocker
-	accounts spender // nil if no service has accounts
+	accounts spender    // nil if no service has accounts
+	forms    recognizer // nil if no service has app passwords
 	now      func() time.Time
 	log      *zap.Logger
 	sources  []string
@@ -117,6 +120,13 @@ type spender interface {
 	Spend(ctx context.Context, s *mail.Session) error
 }
 
+// recognizer is the service that makes app passwords.
+type recognizer interface {
+	// LooksLikeAppPassword tells, by its form alone, whether a password is one of
+	// those with at least 128 random bits that the service makes. It takes no time.
+	LooksLikeAppPassword(password mail.Secret) bool
+}
+
 // Module describes the handler.
 func (*Bruteforce) Module() core.Info {
 	return core.Info{
@@ -139,12 +149,29 @@ func (b *Bruteforce) Provision(c *core.Context) error {
 	if accounts, err := core.Service[spender](c); err == nil {
 		b.accounts = accounts
 	}
+	if forms, err := core.Service[recognizer](c); err == nil {
+		b.forms = forms
+	}
 	b.service, b.blocks, b.sources = service, blocks, []string{Source}
 	b.name, b.now, b.log = c.Name(), c.Now(), c.Logger()
 	b.limits = limits{
 		window: b.Window, attempts: b.Attempts, dayAttempts: b.DayAttempts, usernames: b.Usernames,
 		accountAttempts: b.AccountAttempts, accountDayAttempts: b.AccountDayAttempts,
 		accountNetworks: b.AccountNetworks, knownFactor: b.KnownFactor,
+	}
+	return nil
+}
+
+// Start makes the limits known to those who ask why an address waits.
+func (b *Bruteforce) Start() error {
+	b.service.attach(b)
+	return nil
+}
+
+// Cleanup undoes Start. A handler that could not be provisioned has no service.
+func (b *Bruteforce) Cleanup() error {
+	if b.service != nil {
+		b.service.detach(b)
 	}
 	return nil
 }
@@ -248,6 +275,7 @@ func describe(block control.Block) string {
 func (b *Bruteforce) auth(ctx context.Context, addr netip.Addr, tx *mail.Transaction) (mail.Verdict, error) {
 	now := b.now()
 	a := b.attempt(addr, accountOf(tx.Credentials.Username))
+	a.random = b.recognizes(tx.Credentials)
 	block, blocked := b.block(addr, now)
 	d := b.service.decide(a, b.limits, blocked, b.monitor.Load(), now)
 	switch d.kind {
@@ -260,6 +288,12 @@ func (b *Bruteforce) auth(ctx context.Context, addr netip.Addr, tx *mail.Transac
 	default:
 		return mail.Continue(d.reason), nil
 	}
+}
+
+// recognizes tells credentials that have the form of an app password. Those of
+// SCRAM do not show theirs.
+func (b *Bruteforce) recognizes(c *mail.Credentials) bool {
+	return b.forms != nil && c.Proof == nil && b.forms.LooksLikeAppPassword(c.Password)
 }
 
 // locked answers as a wrong password is answered, and as late: a password costs a
@@ -278,6 +312,8 @@ func (b *Bruteforce) locked(ctx context.Context, tx *mail.Transaction, l control
 var (
 	_ core.Provisioner = (*Bruteforce)(nil)
 	_ core.Validator   = (*Bruteforce)(nil)
+	_ core.Starter     = (*Bruteforce)(nil)
+	_ core.Cleaner     = (*Bruteforce)(nil)
 	_ core.Handler     = (*Bruteforce)(nil)
 	_ chain.Observer   = (*Bruteforce)(nil)
 )

@@ -177,6 +177,38 @@ func (f *failures) forgive(n network, account string) bool {
 	return found
 }
 
+// networksOf gives the networks from which logins have failed at an account within
+// a day. It looks at every network, which is for what operators ask only.
+func (f *failures) networksOf(account string, now uint32) []network {
+	var list []network
+	for n, s := range f.sources {
+		if s.recent(now, day, func(e event) bool { return e.account == account }) > 0 {
+			list = append(list, n)
+		}
+	}
+	if t := f.targets[account]; t != nil {
+		for _, h := range t.hits {
+			if within(h.at, now, day) && !slices.Contains(list, h.from) {
+				list = append(list, h.from)
+			}
+		}
+	}
+	return list
+}
+
+// accountsOf gives the accounts at which a network has failed within a day.
+func (f *failures) accountsOf(n network, now uint32) []string {
+	var list []string
+	if s := f.sources[n]; s != nil {
+		for _, e := range s.events {
+			if within(e.at, now, day) && !slices.Contains(list, e.account) {
+				list = append(list, e.account)
+			}
+		}
+	}
+	return list
+}
+
 // drop removes a network's entry if it says nothing.
 func (f *failures) drop(n network, s *source) {
 	if len(s.events) == 0 && s.pending == 0 && !s.judged {
@@ -213,6 +245,31 @@ func (s *source) recent(now uint32, window time.Duration, matters func(event) bo
 		}
 	}
 	return n
+}
+
+// until gives the time at which fewer than limit of the events that matter will
+// count.
+func (s *source) until(now uint32, window time.Duration, limit int, matters func(event) bool) time.Time {
+	left := s.recent(now, window, matters)
+	for _, e := range s.events {
+		if !matters(e) || !within(e.at, now, window) {
+			continue
+		}
+		if left--; left < limit {
+			return time.Unix(int64(e.at), 0).UTC().Add(window)
+		}
+	}
+	return time.Unix(int64(now), 0).UTC()
+}
+
+// newest gives the time of the last event that matters, 0 if there is none.
+func (s *source) newest(matters func(event) bool) uint32 {
+	for _, e := range slices.Backward(s.events) {
+		if matters(e) {
+			return e.at
+		}
+	}
+	return 0
 }
 
 func (t *target) count(now uint32, window time.Duration) tally {

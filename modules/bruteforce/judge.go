@@ -31,6 +31,9 @@ type attempt struct {
 	account string
 	network network // by which it is counted
 	home    network // by which it is known
+	// random tells that the password has the form of an app password, which nobody
+	// guesses.
+	random bool
 }
 
 // decisions of decide.
@@ -67,27 +70,43 @@ func (s *Service) decide(a attempt, l limits, blocked, trial bool, now time.Time
 	if owner || s.known.any(a.home, at) {
 		limit *= l.knownFactor
 	}
-	failed := src.recent(at, l.window, func(e event) bool {
-		if owner {
-			return e.kind == kindOwner && e.account == a.account
-		}
-		return e.kind != kindOwner
-	})
+	matters, most := ofStrangers, atOnce*limit
+	if owner {
+		matters = func(e event) bool { return e.kind == kindOwner && e.account == a.account }
+	}
+	failed := src.recent(at, l.window, matters)
 	window := config.FormatDuration(l.window)
-	if failed >= limit {
-		return decision{kind: decidedSlow, reason: fmt.Sprintf("%d failed logins from %s in %s, the limit is %d: wait until they are older", failed, a.network, window, limit)}
+	switch {
+	case failed < limit:
+	case owner && a.random:
+		most = min(most, maxEvents) // of so many a network is remembered
+	default:
+		return decision{kind: decidedSlow, reason: fmt.Sprintf("%s from %s in %s, the limit is %d: wait until %s; see: mox-like blocklist why %s",
+			logins(failed), a.network, window, limit, src.until(at, l.window, limit, matters).Format(time.RFC3339), a.network.prefix().Addr())}
 	}
 	if lock, ok := s.lockFor(a, src, owner, trial, now); ok {
 		return decision{kind: decidedLocked, lock: lock}
 	}
-	if failed+src.pending >= atOnce*limit {
-		return decision{kind: decidedSlow, reason: fmt.Sprintf("%d logins from %s wait for their check and %d have failed in %s", src.pending, a.network, failed, window)}
+	if failed+src.pending >= most {
+		return decision{kind: decidedSlow, reason: fmt.Sprintf("logins from %[2]s: %[1]d wait for their check and %[3]d have failed in %[4]s", src.pending, a.network, failed, window)}
 	}
 	src.pending++
 	if failed == 0 {
 		return decision{reason: "no failed logins"}
 	}
-	return decision{reason: fmt.Sprintf("%d failed logins from %s in %s", failed, a.network, window)}
+	return decision{reason: fmt.Sprintf("%s from %s in %s", logins(failed), a.network, window)}
+}
+
+// ofStrangers are the failures that count for who has not logged in from there
+// lately.
+func ofStrangers(e event) bool { return e.kind != kindOwner }
+
+// logins counts failed logins in words.
+func logins(n int) string {
+	if n == 1 {
+		return "1 failed login"
+	}
+	return fmt.Sprintf("%d failed logins", n)
 }
 
 // lockFor gives the lock that holds for a login. What it refuses counts for its
@@ -170,14 +189,14 @@ func (s *Service) judgeNetwork(a attempt, src *source, l limits, trial bool, now
 	case recent.accounts >= l.usernames:
 		reason = fmt.Sprintf("failed logins at %d accounts in %s, the limit is %d", recent.accounts, window, l.usernames)
 	case recent.failures >= l.attempts*factor:
-		reason = fmt.Sprintf("%d failed logins in %s, the limit is %d", recent.failures, window, l.attempts*factor)
+		reason = fmt.Sprintf("%s in %s, the limit is %d", logins(recent.failures), window, l.attempts*factor)
 	case l.dayAttempts > 0 && daily.failures >= min(l.dayAttempts*factor, maxEvents):
-		reason = fmt.Sprintf("%d failed logins within a day, the limit is %d", daily.failures, min(l.dayAttempts*factor, maxEvents))
+		reason = fmt.Sprintf("%s within a day, the limit is %d", logins(daily.failures), min(l.dayAttempts*factor, maxEvents))
 	default:
 		return finding{}
 	}
 	src.judged = true
-	return finding{reason, fmt.Sprintf("%d failed logins within a day at %s", daily.failures, some(src.names()))}
+	return finding{reason, fmt.Sprintf("%s within a day at %s", logins(daily.failures), some(src.names()))}
 }
 
 // judgeAccount is called with mu held.

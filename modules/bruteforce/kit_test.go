@@ -33,6 +33,7 @@ const (
 	bob   = "bob@example.test"
 	right = "right"
 	wrong = "wrong"
+	phone = "mlx-phone" // an app password of alice
 
 	atHome   = "192.0.2.10"
 	cafe     = "192.0.2.20"
@@ -64,9 +65,18 @@ func (a *users) Verify(_ context.Context, _ *mail.Session, c *mail.Credentials) 
 		return accounts.Answer{}, errors.New("disk is gone")
 	}
 	if user := strings.ToLower(c.Username); user == alice || user == bob {
+		if c.Proof == nil && c.Password == phone && user == alice {
+			c.AppPassword = "phone"
+			return accounts.Answer{Address: user, OK: true}, nil
+		}
 		return accounts.Answer{Address: user, OK: c.Password == right || c.Proof != nil && c.Proof.Verify(nil, nil)}, nil
 	}
 	return accounts.Answer{}, nil
+}
+
+// LooksLikeAppPassword is for passwords that begin as those of alice's programs do.
+func (a *users) LooksLikeAppPassword(password mail.Secret) bool {
+	return strings.HasPrefix(password.Reveal(), "mlx-")
 }
 
 func (a *users) Spend(context.Context, *mail.Session) error {

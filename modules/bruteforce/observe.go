@@ -47,7 +47,9 @@ func (b *Bruteforce) Observe(ctx context.Context, tx *mail.Transaction, outcome 
 	}
 	switch {
 	case !outcome.Refused():
-		b.service.succeeded(accountOf(tx.Authenticated()), a.network, a.home, b.now())
+		a.account = accountOf(tx.Authenticated())
+		a.random = tx.Credentials.AppPassword != "" && b.recognizes(tx.Credentials)
+		b.service.succeeded(a, b.now())
 	case b.wrong(tx, outcome):
 		b.failed(context.WithoutCancel(ctx), a)
 	}

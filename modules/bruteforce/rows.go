@@ -68,6 +68,12 @@ func deleteFailures(tx *store.Tx, n network, account string) error {
 	return err
 }
 
+// deleteNetwork removes all failures of a network.
+func deleteNetwork(tx *store.Tx, n network) error {
+	_, err := tx.Exec(`DELETE FROM bruteforce_failure WHERE network = ?`, n.bytes())
+	return err
+}
+
 // insertKnown keeps the newest maxKnown of the account.
 func insertKnown(tx *store.Tx, account string, n network, now time.Time) error {
 	_, err := tx.Exec(`INSERT INTO bruteforce_known (account, network, last, expires) VALUES (?, ?, ?, ?)

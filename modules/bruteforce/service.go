@@ -12,7 +12,6 @@ import (
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/control"
-	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
 
@@ -39,6 +38,8 @@ type Service struct {
 	offences map[string]offence
 	// trial has what handlers in monitor mode would have done.
 	trial trial
+	// handlers are those that are started.
+	handlers []*Bruteforce
 }
 
 // offence is how often a subject has been blocked or locked.
@@ -117,33 +118,6 @@ func (s *Service) Locks(_ context.Context, p control.Page) (list []control.Lock,
 	return list, next, nil
 }
 
-// Unlock opens an account and forgets why it was locked, so that the next lock
-// is as short as the first one. store.ErrNotFound says that it is not locked.
-func (s *Service) Unlock(ctx context.Context, account string) error {
-	account = accountOf(account)
-	now := s.now()
-	s.mu.Lock()
-	l, ok := s.locks[account]
-	s.mu.Unlock()
-	if !ok || !now.Before(l.Expires) {
-		return fmt.Errorf("unlock %q: it is not locked: %w", mail.Printable(account, maxName), store.ErrNotFound)
-	}
-	err := s.store.Write(ctx, func(tx *store.Tx) error {
-		tx.AfterCommit(func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			delete(s.locks, account)
-			delete(s.offences, subjectOfAccount(account))
-			delete(s.failures.targets, account)
-		})
-		return deleteLock(tx, account)
-	})
-	if err != nil {
-		return fmt.Errorf("unlock %q: %w", account, err)
-	}
-	return nil
-}
-
 // Measure gives the sizes of what is remembered.
 func (s *Service) Measure() []core.Figure {
 	now := s.now()
@@ -162,19 +136,21 @@ func (s *Service) Measure() []core.Figure {
 	}
 }
 
-// succeeded notes a good login from an address: it clears the failures of that
-// network at that account, and of no other, and makes the address known.
-func (s *Service) succeeded(account string, n, from network, now time.Time) {
+// succeeded notes a good login: it clears the failures of that network at that
+// account, and of no other, and makes the address known. An app password clears
+// none: it passes whatever has failed, and a program that uses it all the time
+// would give a guesser in the same network one attempt after the other.
+func (s *Service) succeeded(a attempt, now time.Time) {
 	at := seconds(now)
 	s.mu.Lock()
-	forgiven := s.failures.forgive(n, account)
-	fresh := s.known.add(account, from, at)
+	forgiven := !a.random && s.failures.forgive(a.network, a.account)
+	fresh := s.known.add(a.account, a.home, at)
 	s.mu.Unlock()
 	if forgiven {
-		s.store.Behind(func(tx *store.Tx) error { return deleteFailures(tx, n, account) })
+		s.store.Behind(func(tx *store.Tx) error { return deleteFailures(tx, a.network, a.account) })
 	}
 	if fresh {
-		s.store.Behind(func(tx *store.Tx) error { return insertKnown(tx, account, from, now) })
+		s.store.Behind(func(tx *store.Tx) error { return insertKnown(tx, a.account, a.home, now) })
 	}
 }
 

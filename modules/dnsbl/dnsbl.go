@@ -4,8 +4,9 @@
 // of addresses that are known to send wanted mail (RFC 8904).
 //
 // A list that says nothing in time, or nothing that a list can say, is passed
-// over, and so is one that keeps failing, for a minute. Only when none of those
-// that were asked has an answer is that an error of the handler. Error codes are never
+// over, and so is one that keeps failing, for a minute in which others are asked.
+// Only when none of them has an answer is that an error of the handler; then all
+// are tried again after some seconds. Error codes are never
 // taken for listings: many lists answer with one whom they do not want to serve,
 // such as those who ask by way of a public resolver.
 package dnsbl
@@ -33,8 +34,9 @@ func init() { core.Register(DNSBL{}) }
 // tune it, and where postmaster can be let through by when. At the stage connect
 // it costs spammers less of the server's time.
 //
-// A list that gives no answer is passed over. When none of them gives one, on_error
-// says what that means.
+// A list that gives no answer is passed over, and one that keeps failing is not
+// asked for a minute. When none of them gives an answer, on_error says what that
+// means, and they are asked again after some seconds.
 //
 // Clients that have logged in, and addresses that are not public, are not asked
 // about. A hit in an allow list is noted as the result pass of the method dnswl
@@ -181,25 +183,26 @@ func public(addr netip.Addr) bool {
 // ask asks all lists at once, and gives what they say in their order.
 func (d *DNSBL) ask(ctx context.Context, tx *mail.Transaction) []*finding {
 	findings := make([]*finding, 0, len(d.lists))
-	var wg sync.WaitGroup
+	now, alone := d.now(), true
 	for _, l := range d.lists {
-		subject, query := l.subject(tx)
-		if subject == "" {
-			continue
+		if subject, query := l.subject(tx); subject != "" {
+			findings = append(findings, &finding{list: l, subject: subject, query: query})
+			alone = alone && !l.zone.ready(now)
 		}
-		f := &finding{list: l, subject: subject}
-		findings = append(findings, f)
-		wg.Go(func() { d.fill(ctx, tx, f, query) })
+	}
+	var wg sync.WaitGroup
+	for _, f := range findings {
+		wg.Go(func() { d.fill(ctx, tx, f, alone) })
 	}
 	wg.Wait()
 	return findings
 }
 
-// fill asks one list. What it said is kept for the whole transaction, a failure
+// fill asks one list; alone says that all others rest. What it said is kept for the whole transaction, a failure
 // too, so that no list holds up every recipient.
-func (d *DNSBL) fill(ctx context.Context, tx *mail.Transaction, f *finding, query string) {
-	found, err := tx.Once(askedKey{query, f.list.Kind == kindAllow}, func() (any, error) {
-		return f.list.lookup(ctx, d.resolver, query, d.now)
+func (d *DNSBL) fill(ctx context.Context, tx *mail.Transaction, f *finding, alone bool) {
+	found, err := tx.Once(askedKey{f.query, f.list.Kind == kindAllow}, func() (any, error) {
+		return f.list.lookup(ctx, d.resolver, f.query, alone, d.now)
 	})
 	if err != nil {
 		f.err = err

@@ -2,6 +2,7 @@ package dnsbl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -101,7 +102,7 @@ func TestVerdicts(t *testing.T) {
 		reason string
 		score  float64
 	}{
-		{"not listed", zen, event{client: "192.0.2.1"}, "", "in none of 1 lists", 0},
+		{"not listed", zen, event{client: "192.0.2.1"}, "", "not in the one list that answered", 0},
 		{
 			"listed", zen,
 			event{client: "192.0.2.2"},
@@ -122,9 +123,9 @@ func TestVerdicts(t *testing.T) {
 			"550 5.7.1 Client host 192.0.2.3 is listed by zen.example.net",
 			"192.0.2.3 is listed by zen.example.net (127.0.0.3 127.0.0.10), weight 1" + sum, 1,
 		},
-		{"no address", zen, event{client: "192.0.2.107"}, "", "in none of 1 lists", 0},
+		{"no address", zen, event{client: "192.0.2.107"}, "", "not in the one list that answered", 0},
 		{"code counts", list("zen.example.net", `codes = "127.0.0.2/31"`), event{client: "192.0.2.3"}, "550 5.7.1 Client host 192.0.2.3 is listed by zen.example.net", "192.0.2.3 is listed by zen.example.net (127.0.0.3), weight 1" + sum, 1},
-		{"code does not count", list("zen.example.net", `codes = ["127.0.0.4/30", "127.0.*.9"]`), event{client: "192.0.2.3"}, "", "in none of 1 lists", 0},
+		{"code does not count", list("zen.example.net", `codes = ["127.0.0.4/30", "127.0.*.9"]`), event{client: "192.0.2.3"}, "", "not in the one list that answered", 0},
 		{
 			"weight of the code", list("zen.example.net", "weight = 5\n weights = { \"127.0.0.0/24\" = 4, \"127.0.0.10\" = 0.5, \"127.0.0.*\" = 3, \"127.0.0.3\" = 0.75 }"),
 			event{client: "192.0.2.3"},
@@ -135,7 +136,7 @@ func TestVerdicts(t *testing.T) {
 		{"HELO with an address", list("dbl.example.net", `kind = "helo"`), event{client: "192.0.2.2", helo: "[192.0.2.2]"}, "", "nothing to ask about", 0},
 		{"HELO with a bare address", list("dbl.example.net", `kind = "helo"`), event{client: "192.0.2.2", helo: "192.0.2.2"}, "", "nothing to ask about", 0},
 		{"HELO that is nonsense", list("dbl.example.net", `kind = "helo"`), event{client: "192.0.2.2", helo: "a b\x00c..d"}, "", "nothing to ask about", 0},
-		{"HELO that is long", list("dbl.example.net", `kind = "helo"`), event{client: "192.0.2.2", helo: strings.Repeat("a.", 122) + "example"}, "", "in none of 1 lists", 0},
+		{"HELO that is long", list("dbl.example.net", `kind = "helo"`), event{client: "192.0.2.2", helo: strings.Repeat("a.", 122) + "example"}, "", "not in the one list that answered", 0},
 		{"reverse-path", list("dbl.example.net", `kind = "from"`), event{client: "192.0.2.2", from: "alice@spammer.example"}, "550 5.7.1 Domain spammer.example is listed by dbl.example.net: a domain", "spammer.example is listed by dbl.example.net (127.0.1.2), weight 1: a domain" + sum, 1},
 		{"null reverse-path", list("dbl.example.net", `kind = "from"`), event{client: "192.0.2.2"}, "", "nothing to ask about", 0},
 		{"reverse-path with an address", list("dbl.example.net", `kind = "from"`), event{client: "192.0.2.2", from: "alice@[192.0.2.2]"}, "", "nothing to ask about", 0},
@@ -151,7 +152,7 @@ func TestVerdicts(t *testing.T) {
 			"", "192.0.2.2 is listed by zen.example.net (127.0.0.2), weight 1: Listed, see https://zen.example.net/2; 192.0.2.2 is allowed by allow.example.net (127.0.5.3), weight -3; sum -2, threshold 1", -2,
 		},
 		{"allowed", list("allow.example.net", `kind = "allow"`), event{client: "192.0.2.6"}, "", "192.0.2.6 is allowed by allow.example.net (127.0.5.1), weight -1; sum -1, threshold 1", -1},
-		{"not trusted enough", list("allow.example.net", "kind = \"allow\"\n codes = [\"127.0.*.2\", \"127.0.*.3\"]"), event{client: "192.0.2.6"}, "", "in none of 1 lists", 0},
+		{"not trusted enough", list("allow.example.net", "kind = \"allow\"\n codes = [\"127.0.*.2\", \"127.0.*.3\"]"), event{client: "192.0.2.6"}, "", "not in the one list that answered", 0},
 		{"logged in", zen, event{client: "192.0.2.2", user: "alice@example.test"}, "", "not asked: the client has logged in", 0},
 		{"loopback", zen, event{client: "127.0.0.2"}, "", "not asked: the client's address is not public", 0},
 		{"private", zen, event{client: "10.0.0.2"}, "", "not asked: the client's address is not public", 0},
@@ -265,7 +266,7 @@ func TestErrorCodes(t *testing.T) {
 			// Beside a list that answers it is passed over, and named.
 			d, _ = load(t, strings.TrimSuffix(source, "}")+" zones = \"second.example.net\"\n}")
 			v, err := d.Handle(t.Context(), event{client: tt.client}.transaction(t))
-			want := "in none of 1 lists; passed over: " + tt.zone + ".example.net (" + tt.text
+			want := "not in the one list that answered; passed over: " + tt.zone + ".example.net (" + tt.text
 			if err != nil || v.Action != mail.ActionContinue || !strings.HasPrefix(v.Reason, want) {
 				t.Errorf("verdict %+v, error %v", v, err)
 			}
@@ -395,8 +396,8 @@ func TestResting(t *testing.T) {
 			t.Fatalf("reason %q", reason)
 		}
 	}
-	const resting = "in none of 1 lists; passed over: second.example.net (resting after repeated failures)"
-	if reason := ask(100); reason != resting || server.Questions("100.100.51.198.second.example.net", 0) != 0 {
+	const resting = "not in the one list that answered; passed over: second.example.net (resting after repeated failures: look up A of 4.100.51.198.second.example.net: "
+	if reason := ask(100); !strings.HasPrefix(reason, resting) || server.Questions("100.100.51.198.second.example.net", 0) != 0 {
 		t.Errorf("reason %q", reason)
 	}
 	if got := d.Measure()[3].Value; got != 1 {
@@ -406,7 +407,7 @@ func TestResting(t *testing.T) {
 	if reason := ask(101); !strings.Contains(reason, "SERVFAIL") {
 		t.Errorf("reason %q after the rest", reason)
 	}
-	if reason := ask(102); reason != resting {
+	if reason := ask(102); !strings.HasPrefix(reason, strings.Replace(resting, " 4.", " 101.", 1)) {
 		t.Errorf("reason %q: one failure after the rest is enough", reason)
 	}
 	server.Fail(dnstest.Every, dnstest.None)
@@ -416,6 +417,77 @@ func TestResting(t *testing.T) {
 	}
 	if logs.Len() != 1 {
 		t.Errorf("%d lines are logged: %v", logs.Len(), logs.All())
+	}
+}
+
+// When the DNS is away, all lists rest. It is tried again after seconds, by one at a
+// time, and what is wrong is told all the while.
+func TestRestingAlone(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
+	d, server := load(t, "dnsbl {\n zones = [\"zen.example.net\", \"second.example.net\"]\n list \"dbl.example.net\" {\n kind = \"helo\"\n }\n}")
+	d.now = func() time.Time { return now }
+	server.Fail(dnstest.Every, dnstest.ServFail)
+	ask := func(i int) error {
+		t.Helper()
+		client := fmt.Sprintf("198.51.100.%d", i)
+		_, err := d.Handle(t.Context(), event{client: client}.transaction(t)) // without a HELO
+		if err != nil && !strings.Contains(err.Error(), "SERVFAIL") {
+			t.Errorf("the cause is lost: %v", err)
+		}
+		return err
+	}
+	for i := range restAfter {
+		if err := ask(i); err == nil || errors.Is(err, errResting) {
+			t.Fatalf("question %d: %v", i, err)
+		}
+	}
+	for range 2 {
+		if err := ask(50); !errors.Is(err, errResting) || !strings.Contains(err.Error(), "second.example.net: resting") {
+			t.Errorf("while they rest: %v", err)
+		}
+		now = now.Add(restAlone)
+		if err := ask(60); err == nil || errors.Is(err, errResting) {
+			t.Errorf("tried again: %v", err)
+		}
+	}
+	server.Fail(dnstest.Every, dnstest.None)
+	now = now.Add(restAlone)
+	if err := ask(70); err != nil {
+		t.Errorf("once it is well: %v", err)
+	}
+	if got := d.Measure()[3].Value; got != 0 {
+		t.Errorf("%g zones rest", got)
+	}
+}
+
+// While one try is under way nobody else waits for it.
+func TestOneTriesAtATime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
+	z := newZones(zap.NewNop()).of("zen.example.net")
+	away := errors.New("away")
+	for range restAfter {
+		z.failed(away, now)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		alone bool
+		asks  bool
+	}{
+		{0, true, false},
+		{restAlone, false, false},
+		{restAlone, true, true},
+		{restAlone, true, false},
+		{2*restAlone - 1, true, false},
+		{2 * restAlone, true, true},
+		{-time.Hour, true, true}, // the clock was set back
+		{restFor, false, true},
+	} {
+		err := z.ask(now.Add(step.after), step.alone)
+		if (err == nil) != step.asks || err != nil && !errors.Is(err, away) {
+			t.Errorf("%+v: %v", step, err)
+		}
 	}
 }
 

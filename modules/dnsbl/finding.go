@@ -20,6 +20,7 @@ const (
 type finding struct {
 	list    *list
 	subject string
+	query   string       // the name that is looked up
 	codes   []netip.Addr // those that count; none if it is not listed
 	weight  float64
 	text    string
@@ -64,6 +65,8 @@ func describe(findings []*finding, sum, threshold float64) string {
 	switch {
 	case len(parts) > 0:
 		parts = append(parts, fmt.Sprintf("sum %g, threshold %g", sum, threshold))
+	case free == 1:
+		parts = append(parts, "not in the one list that answered")
 	case free > 0:
 		parts = append(parts, fmt.Sprintf("in none of %d lists", free))
 	case len(passed) == 0:

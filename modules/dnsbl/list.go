@@ -171,9 +171,10 @@ type answer struct {
 }
 
 // lookup asks the list. An error means that it gave no answer that can be used.
-func (l *list) lookup(ctx context.Context, r resolver, query string, now func() time.Time) (answer, error) {
-	if !l.zone.ready(now()) {
-		return answer{}, errResting
+// alone says that no other list can be asked.
+func (l *list) lookup(ctx context.Context, r resolver, query string, alone bool, now func() time.Time) (answer, error) {
+	if err := l.zone.ask(now(), alone); err != nil {
+		return answer{}, err
 	}
 	addrs, err := r.LookupIP(ctx, "ip4", query)
 	switch {

@@ -13,9 +13,12 @@ import (
 )
 
 const (
-	// restAfter failures in a row a zone is not asked for restFor.
+	// restAfter failures in a row a zone is not asked for restFor, as long as another
+	// one can be asked. When there is none it is asked again after restAlone, so that
+	// no more than that is missed once the DNS is back.
 	restAfter = 5
 	restFor   = time.Minute
+	restAlone = 5 * time.Second
 	// tellAgain is how long a failing zone is not told of again.
 	tellAgain = time.Hour
 )
@@ -61,7 +64,7 @@ func (z *zones) measure(now time.Time) []core.Figure {
 		{Name: "questions_total", Help: "Questions that lists were asked.", Value: float64(z.asked.Load())},
 		{Name: "listings_total", Help: "Answers that say that something is listed.", Value: float64(z.hits.Load())},
 		{Name: "errors_total", Help: "Questions without an answer that can be used.", Value: float64(z.failures.Load())},
-		{Name: "zones_resting", Help: "Lists that are not asked for the time being, since they keep failing.", Value: float64(resting)},
+		{Name: "zones_resting", Help: "Lists that keep failing, and are not asked as long as others answer.", Value: float64(resting)},
 	}
 }
 
@@ -71,13 +74,30 @@ type zone struct {
 	all  *zones
 
 	mu       sync.Mutex
-	failures int // in a row
+	failures int       // in a row
+	cause    error     // of the last of them
+	tried    time.Time // when the last of them came, or a try since then began
 	rests    time.Time
 	told     time.Time
 }
 
-// ready tells whether the zone is to be asked. After its rest one failure more
-// lets it rest again.
+// ask tells why the zone is not to be asked now; nil means that it is. alone says
+// that no other zone can be asked instead.
+func (z *zone) ask(now time.Time, alone bool) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if !now.Before(z.rests) {
+		return nil
+	}
+	if since := now.Sub(z.tried); !alone || since >= 0 && since < restAlone {
+		return fmt.Errorf("%w: %w", errResting, z.cause)
+	}
+	z.tried = now
+	return nil
+}
+
+// ready tells whether the zone does not rest. After its rest one failure more lets
+// it rest again.
 func (z *zone) ready(now time.Time) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -92,7 +112,7 @@ func (z *zone) answered(listed bool) {
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.failures, z.rests = 0, time.Time{}
+	z.failures, z.cause, z.rests = 0, nil, time.Time{}
 }
 
 // failed notes that there was none, and tells it once.
@@ -101,6 +121,7 @@ func (z *zone) failed(err error, now time.Time) {
 	z.all.failures.Add(1)
 	z.mu.Lock()
 	z.failures++
+	z.cause, z.tried = err, now
 	if z.failures >= restAfter {
 		z.rests = now.Add(restFor)
 	}

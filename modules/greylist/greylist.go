@@ -124,7 +124,7 @@ func (g *Greylist) Validate() core.Problems {
 // Observe.
 func (g *Greylist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
 	if tx.Stage != mail.StageRcpt || tx.Recipient == nil {
-		return mail.Continue("nothing to judge at this stage"), nil
+		return mail.Continue(g.atData(tx)), nil
 	}
 	if reason := g.excused(tx); reason != "" {
 		return mail.Continue(reason), nil
@@ -138,6 +138,14 @@ func (g *Greylist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdi
 		return mail.Verdict{}, err
 	}
 	return a.verdict(q), nil
+}
+
+// atData says what becomes of a message, which is never deferred itself.
+func (g *Greylist) atData(tx *mail.Transaction) string {
+	if tx.Session.User != "" && g.SkipCorrespondents {
+		return "once the message is accepted, its recipients may write back without delay"
+	}
+	return "each recipient was judged before; the message itself is not"
 }
 
 // excused tells why the client need not be known, "" if it must.

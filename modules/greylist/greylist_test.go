@@ -29,7 +29,12 @@ func TestLifeOfATriplet(t *testing.T) {
 		wait = "451 4.7.1 Greylisted, try again in %d seconds"
 		day  = 24 * time.Hour
 	)
-	reply := func(seconds int) string { return fmt.Sprintf(wait, seconds) }
+	reply := func(seconds int) string {
+		if seconds == 1 {
+			return "451 4.7.1 Greylisted, try again in 1 second"
+		}
+		return fmt.Sprintf(wait, seconds)
+	}
 	tests := []struct {
 		name, settings string
 		visits         []visit
@@ -233,12 +238,22 @@ func TestNotGreylisted(t *testing.T) {
 
 func TestDataStage(t *testing.T) {
 	t.Parallel()
-	k := newKit(t, "", coretest.Options{})
-	tx := stranger.transaction(t)
-	tx.Stage, tx.Recipient = mail.StageData, nil
-	v, err := k.greylist.Handle(t.Context(), tx)
-	if err != nil || v.Action != mail.ActionContinue {
-		t.Errorf("verdict %+v, %v", v, err)
+	const judged, learns = "each recipient was judged before; the message itself is not", "once the message is accepted, its recipients may write back without delay"
+	for _, tt := range []struct{ name, settings, user, reason string }{
+		{"stranger", "", "", judged},
+		{"user", "", "alice@example.test", learns},
+		{"user of whom nothing is learned", "skip_correspondents = false", "alice@example.test", judged},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			k := newKit(t, tt.settings, coretest.Options{})
+			tx := stranger.transaction(t)
+			tx.Stage, tx.Recipient, tx.Session.User = mail.StageData, nil, tt.user
+			v, err := k.greylist.Handle(t.Context(), tx)
+			if err != nil || v.Action != mail.ActionContinue || v.Reason != tt.reason {
+				t.Errorf("verdict %+v, %v, want %q", v, err, tt.reason)
+			}
+		})
 	}
 }
 
@@ -258,17 +273,17 @@ func TestClientPassesFreely(t *testing.T) {
 		k.passes(t, visitor(i), "now 2 times") // counts once
 		k.flush(t)
 	}
-	k.passes(t, visitor(20), "3 triplets of 192.0.2.0/24 have passed, 3 are enough")
+	k.passes(t, visitor(20), "3 triplets of 192.0.2.0/24 have passed, pass_after is 3")
 	other := visitor(20)
 	other.ip = "192.0.3.1"
 	k.waits(t, other, "first seen")
 
 	// Use keeps it, disuse ends it.
 	k.Add(20 * 24 * time.Hour)
-	k.passes(t, visitor(21), "are enough")
+	k.passes(t, visitor(21), "have passed, pass_after is")
 	k.flush(t)
 	k.Add(20 * 24 * time.Hour)
-	k.passes(t, visitor(22), "are enough")
+	k.passes(t, visitor(22), "have passed, pass_after is")
 	k.flush(t)
 	k.Add(30 * 24 * time.Hour)
 	k.waits(t, visitor(23), "first seen")
@@ -279,7 +294,7 @@ func TestClientPassesFreely(t *testing.T) {
 
 	// A domain that asks for more, and one that lets nobody pass freely.
 	k.greylist = k.load(t, "pass_after = 1")
-	k.passes(t, visitor(25), "1 triplets of 192.0.2.0/24 have passed, 1 are enough")
+	k.passes(t, visitor(25), "1 triplet of 192.0.2.0/24 has passed, pass_after is 1")
 	k.greylist = k.load(t, "pass_after = 0")
 	k.waits(t, visitor(26), "first seen")
 }

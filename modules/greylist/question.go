@@ -134,7 +134,11 @@ func (a answer) verdict(q question) mail.Verdict {
 	case answerCorrespondent:
 		return mail.Continue(fmt.Sprintf("not greylisted: %s has written to %s", q.user, q.correspondent))
 	case answerClient:
-		return mail.Continue(fmt.Sprintf("not greylisted: %d triplets of %s have passed, %d are enough", a.passed, q.client, q.passAfter))
+		passed := fmt.Sprintf("%d triplets of %s have", a.passed, q.client)
+		if a.passed == 1 {
+			passed = fmt.Sprintf("1 triplet of %s has", q.client)
+		}
+		return mail.Continue(fmt.Sprintf("not greylisted: %s passed, pass_after is %d", passed, q.passAfter))
 	case answerOpened:
 		return mail.Continue(fmt.Sprintf("%s passes: retry %d came %s after the first attempt, the delay is %s",
 			q, t.attempts, formatDuration(a.now.Sub(t.first)), formatDuration(q.delay)))
@@ -146,8 +150,12 @@ func (a answer) verdict(q question) mail.Verdict {
 	case answerWait:
 	}
 	wait := t.retry.Sub(a.now)
+	unit := "seconds"
 	seconds := (wait + time.Second - 1) / time.Second
-	reply := mail.NewReply(451, 7, 1, fmt.Sprintf("Greylisted, try again in %d seconds", seconds))
+	if seconds == 1 {
+		unit = "second"
+	}
+	reply := mail.NewReply(451, 7, 1, fmt.Sprintf("Greylisted, try again in %d %s", seconds, unit))
 	from := t.retry.UTC().Format("2006-01-02 15:04:05 MST")
 	if t.attempts == 1 {
 		return mail.Defer(reply, fmt.Sprintf("%s: first seen, passes from %s on", q, from))

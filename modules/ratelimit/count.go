@@ -137,7 +137,11 @@ func (r *Ratelimit) ValidateStages(stages mail.Stages) core.Problems {
 // tooMuch is what a client over the limit is told (RFC 5321 section 4.2.2, RFC
 // 4954 section 6).
 func (r *Ratelimit) tooMuch(stage mail.Stage, wait time.Duration) mail.Reply {
-	text := fmt.Sprintf("Too %s, try again in %d seconds", r.what(stage), (wait+time.Second-1)/time.Second)
+	seconds, unit := (wait+time.Second-1)/time.Second, "seconds"
+	if seconds == 1 {
+		unit = "second"
+	}
+	text := fmt.Sprintf("Too %s, try again in %d %s", r.what(stage), seconds, unit)
 	switch {
 	case stage == mail.StageConnect || r.Action == actionDisconnect:
 		return mail.NewReply(421, 7, 0, text)

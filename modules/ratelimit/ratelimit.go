@@ -51,7 +51,9 @@ type Ratelimit struct {
 	Key []string `config:"key,required" values:"ip,user,from,from_domain,rcpt,rcpt_domain"`
 	// Limit is how much may pass in a time: a number, "100/1h", or for bytes a
 	// size, "500MB/1h". What passes here counts, whatever becomes of it later; what
-	// is refused here does not.
+	// is refused here does not. The time slides in steps of a seventh of itself, so
+	// that what has passed counts for up to a seventh longer: the client is told how
+	// many seconds it really has to wait, with "3/1h" up to 4115.
 	Limit Limit `config:"limit,required" example:"100/1h"`
 	// Count says what is counted. failed are recipients that were refused for good,
 	// by this server's other handlers or because nobody has the address. Without

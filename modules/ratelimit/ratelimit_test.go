@@ -97,7 +97,11 @@ func TestReplies(t *testing.T) {
 			if want := "ip 192.0.2.1/32: 2 in 15m, limit is 2/15m"; v.Reason != want {
 				t.Errorf("reason %q, want %q", v.Reason, want)
 			}
-			c.Add(1029 * time.Second)
+			c.Add(1028 * time.Second)
+			if v := handle(t, r, e); !strings.HasSuffix(v.Reply.String(), "try again in 1 second") {
+				t.Errorf("reply %q a second before", v.Reply)
+			}
+			c.Add(time.Second)
 			if v := handle(t, r, e); v.Action != mail.ActionContinue {
 				t.Errorf("verdict %+v after the time that the client was told", v)
 			}

@@ -185,7 +185,7 @@ func (r *RDNS) judge(tx *mail.Transaction, addr netip.Addr, reverse reverseName,
 	}
 	if points > 0 {
 		tx.SetScore(r.name, points)
-		reasons = append(reasons, fmt.Sprintf("%g points", points))
+		reasons = append(reasons, inWords(points))
 	}
 	reasons = slices.DeleteFunc(reasons, func(reason string) bool { return reason == "" })
 	reason := strings.Join(reasons, "; ")
@@ -193,6 +193,13 @@ func (r *RDNS) judge(tx *mail.Transaction, addr netip.Addr, reverse reverseName,
 		return mail.Reject(*refused, reason)
 	}
 	return mail.Continue(reason)
+}
+
+func inWords(points float64) string {
+	if points == 1 {
+		return "1 point"
+	}
+	return fmt.Sprintf("%g points", points)
 }
 
 // action gives what the settings say about a fault.

@@ -167,6 +167,16 @@ func TestActions(t *testing.T) {
 	}
 }
 
+func TestOnePoint(t *testing.T) {
+	t.Parallel()
+	for score, want := range map[string]string{"1": "1 point", "0.5": "0.5 points", "10": "10 points"} {
+		r, _ := load(t, "rdns {\n missing_ptr = \"score\"\n score = "+score+"\n}")
+		if v := handle(t, r, transaction("192.0.2.77", "")); v.Reason != "no reverse name; "+want {
+			t.Errorf("reason %q, want %s", v.Reason, want)
+		}
+	}
+}
+
 // Both faults of a client count; the reply is that of the first that refuses.
 func TestSumOfFaults(t *testing.T) {
 	t.Parallel()

@@ -429,6 +429,9 @@ func outcome(ctx context.Context, err error, what, name string) error {
 	case err == nil, errors.Is(err, dns.ErrNotFound), errors.Is(err, dns.ErrBadName):
 		return nil
 	}
+	if said, ok := errors.AsType[*dns.Error](err); ok {
+		return &evaluationError{TempError, said.Error()} // it names the question itself
+	}
 	return &evaluationError{TempError, fmt.Sprintf("look up %s of %s: %v", what, name, err)}
 }
 

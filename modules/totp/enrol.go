@@ -176,7 +176,7 @@ func (s *Service) confirm(ctx context.Context, account string, code mail.Secret)
 			return err
 		}
 		tx.AfterCommit(func() {
-			s.turnOn(user, appendCode)
+			s.turnOn(user, r.keyID, appendCode)
 			s.log.Info("second factor is on", zap.String(logkey.User, user))
 		})
 		return nil

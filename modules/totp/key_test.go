@@ -39,8 +39,8 @@ func TestKeyFile(t *testing.T) {
 	path := filepath.Join(dir, keyFile)
 	var secret, recovery mail.Secret
 	with(t, dir, c, func(k *kit) {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("there is a key before anybody enrols: %v", err)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || k.Measure()[0].Value != 0 {
+			t.Errorf("there is a key before anybody enrols, or it is missed: %v", err)
 		}
 		e := k.enrol(alice)
 		secret, recovery = e.Secret, e.RecoveryCodes[0]
@@ -57,6 +57,9 @@ func TestKeyFile(t *testing.T) {
 	with(t, dir, c, func(k *kit) {
 		if !k.isOn(alice) || !k.verify(code(k)) {
 			t.Error("the second factor did not outlive a restart")
+		}
+		if got := k.Measure()[0].Value; got != 0 {
+			t.Errorf("key_missing is %g, and the key is there", got)
 		}
 		k.enrol(bob)
 	})
@@ -76,6 +79,9 @@ func TestKeyFile(t *testing.T) {
 		with(t, dir, c, func(k *kit) {
 			if !k.isOn(alice) {
 				t.Errorf("%s: the second factor is off", name)
+			}
+			if got := k.Measure()[0]; got.Name != "key_missing" || got.Value != 1 {
+				t.Errorf("%s: figure %+v", name, got)
 			}
 			if ok, err := k.VerifyTOTP(t.Context(), alice, code(k)); ok || !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s: %v, error %v, want %v", name, ok, err, want)
@@ -106,6 +112,14 @@ func TestKeyFile(t *testing.T) {
 	broken("empty", ErrKeyInvalid, []byte{})
 	broken("missing", ErrKeyMissing, nil)
 	with(t, dir, c, func(k *kit) {
+		if err := os.WriteFile(path, good, 0o600); err != nil || k.Measure()[0].Value != 0 {
+			t.Errorf("the key that was restored while the server runs is missed: %v", err)
+		}
+	})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	with(t, dir, c, func(k *kit) {
 		if !k.verify(recovery) {
 			t.Error("a recovery code, which needs no key, is wrong")
 		}
@@ -115,6 +129,9 @@ func TestKeyFile(t *testing.T) {
 			}
 		}
 		k.enrol(alice)
+		if got := k.Measure()[0].Value; got != 0 {
+			t.Errorf("key_missing is %g with the new key", got)
+		}
 	})
 	if now, _ := os.ReadFile(path); len(now) != len(good) || bytes.Equal(now, good) {
 		t.Errorf("no new key once nobody had a secret: %d bytes", len(now))

@@ -32,6 +32,7 @@ type Service struct {
 // state is what is remembered about an account that has a second factor.
 type state struct {
 	appendCode bool
+	keyID      string // of the key that encrypted the secret
 	// misses is how many wrong codes came since the last right one, and closed until
 	// when codes are refused therefore.
 	misses int
@@ -105,7 +106,7 @@ func (s *Service) Start() error {
 			}
 			ids[id] = true
 			if confirmed {
-				s.turnOn(account, appendCode)
+				s.turnOn(account, id, appendCode)
 			}
 		}
 		return rows.Err()
@@ -131,11 +132,31 @@ func (s *Service) keyOf(id string) (*key, error) {
 	return k, err
 }
 
+// Measure tells whether second factors can be checked.
+func (s *Service) Measure() []core.Figure {
+	ids := make(map[string]bool)
+	s.mu.Lock()
+	for _, state := range s.states {
+		ids[state.keyID] = true
+	}
+	s.mu.Unlock()
+	missing := 0.0
+	for id := range ids {
+		if _, err := s.keyOf(id); err != nil {
+			missing = 1
+		}
+	}
+	return []core.Figure{{
+		Name: "key_missing", Value: missing,
+		Help: "1 if users have second factors that cannot be checked, since their key is missing or another one, else 0.",
+	}}
+}
+
 // turnOn remembers that an account has a second factor.
-func (s *Service) turnOn(account string, appendCode bool) {
+func (s *Service) turnOn(account, keyID string, appendCode bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.states[account] = &state{appendCode: appendCode}
+	s.states[account] = &state{appendCode: appendCode, keyID: keyID}
 }
 
 // turnOff forgets an account.
@@ -223,4 +244,5 @@ var (
 	_ core.Provisioner = (*Service)(nil)
 	_ core.Migrator    = (*Service)(nil)
 	_ core.Starter     = (*Service)(nil)
+	_ core.Measurer    = (*Service)(nil)
 )

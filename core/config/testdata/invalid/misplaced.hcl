@@ -5,7 +5,7 @@ listener "smtp" "mx" {
   sessions = 5
   chain {
     scan "synonyms" {
-      when = tx.sender == "" || tx.Recipient == "" || sender == "" || tx.subject == "" || tx.dmarc == "pass"
+      when = tx.sender == "" || tx.Recipient == "" || sender == "" || tx.subject == "" || tx.arc == "pass"
     }
   }
 }

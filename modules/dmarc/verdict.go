@@ -1,0 +1,159 @@
+package dmarc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mox-like/mox-like/core/mail"
+)
+
+// What the settings can ask for.
+const (
+	actionAccept     = "accept"
+	actionTag        = "tag"
+	actionQuarantine = "quarantine"
+	actionDefer      = "defer"
+	actionReject     = "reject"
+)
+
+// actions has them from the mildest on.
+var actions = [...]string{actionAccept, actionTag, actionQuarantine, actionDefer, actionReject}
+
+// Bounds of what goes into a trace and into a reply, in bytes.
+const (
+	maxReason = 480
+	maxReply  = 400
+	maxShown  = 4 // identifiers in a reason
+)
+
+// action gives what the settings say of a finding, and the domain of the override
+// that says it, "" if none does.
+func (d *DMARC) action(f *finding) (action, override string) {
+	switch f.result {
+	case resultTempError:
+		return d.TempError, ""
+	case resultFail:
+	default:
+		return actionAccept, ""
+	}
+	for name := f.author; name != ""; _, name, _ = strings.Cut(name, ".") {
+		if action, ok := d.overrides[name]; ok {
+			return action, name
+		}
+	}
+	switch f.applied {
+	case PolicyReject:
+		return d.Reject, ""
+	case PolicyQuarantine:
+		return d.Quarantine, ""
+	default:
+		return d.None, ""
+	}
+}
+
+// judge gives the severest verdict that the settings have for the findings: of
+// several authors' domains those count that fail (RFC 7489 section 6.6.1).
+func (d *DMARC) judge(tx *mail.Transaction, findings []*finding) mail.Verdict {
+	var reasons []string
+	worst, level := findings[0], 0
+	for _, f := range findings {
+		action, override := d.action(f)
+		reason := f.String()
+		if override != "" {
+			reason += "; the override for " + override + " says " + action
+		}
+		reasons = append(reasons, mail.Printable(reason, maxReason/len(findings)-4))
+		tx.SetAuthResult(f.authResult())
+		if action == actionTag {
+			tx.AddTag("dmarc=" + f.result)
+		}
+		if l := slices.Index(actions[:], action); l > level {
+			worst, level = f, l
+		}
+	}
+	return verdict(actions[level], worst.reply(actions[level]), strings.Join(reasons, "; "))
+}
+
+// verdict makes a verdict of an action.
+func verdict(action string, reply mail.Reply, reason string) mail.Verdict {
+	switch action {
+	case actionQuarantine:
+		return mail.Quarantine(reason)
+	case actionDefer:
+		return mail.Defer(reply, reason)
+	case actionReject:
+		return mail.Reject(reply, reason)
+	default:
+		return mail.Continue(reason)
+	}
+}
+
+// reply is what the client is told.
+func (f *finding) reply(action string) mail.Reply {
+	if action == actionDefer {
+		return mail.NewReply(451, 4, 3, mail.Printable("DMARC policy of "+f.author+" cannot be evaluated now, try again later", maxReply))
+	}
+	// RFC 7372 section 3.4.
+	return mail.NewReply(550, 7, 26, mail.Printable(fmt.Sprintf(
+		"DMARC: neither SPF nor DKIM shows that this message is from %s, whose policy is %s", f.author, f.policy), maxReply))
+}
+
+// String says what was found, for the operator.
+func (f *finding) String() string { return f.author + ": " + f.result + ", " + f.explain() }
+
+// explain says where the record is, and what it was held against.
+func (f *finding) explain() string {
+	switch {
+	case f.problem != "":
+		return f.problem
+	case f.record == nil:
+		return "no record"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s=%s of _dmarc.%s", f.tag, f.policy, f.domain)
+	if f.milder != "" && f.result == resultFail {
+		fmt.Fprintf(&b, ", %s because of %s", f.applied, f.milder)
+	}
+	if f.strictSPF || f.strictDKIM {
+		b.WriteString(", strict for " + strictFor(f.record))
+	}
+	shown := 0
+	for _, id := range f.ids {
+		if f.result == resultPass && (id.result != resultPass || id.unaligned) {
+			continue
+		}
+		if shown++; shown > maxShown {
+			b.WriteString("; and others")
+			break
+		}
+		b.WriteString("; " + id.String())
+	}
+	return b.String()
+}
+
+func strictFor(r *record) string {
+	switch {
+	case r.strictSPF && r.strictDKIM:
+		return "SPF and DKIM"
+	case r.strictSPF:
+		return "SPF"
+	default:
+		return "DKIM"
+	}
+}
+
+// authResult is the result for the other handlers (RFC 7489 section 11.1).
+func (f *finding) authResult() mail.AuthResult {
+	r := mail.AuthResult{
+		Method: "dmarc", Result: f.result,
+		Properties: []mail.Property{{Type: "header", Name: "from", Value: f.author}},
+	}
+	if f.result != resultPass {
+		r.Reason = mail.Printable(f.explain(), maxReply)
+	}
+	if f.applied != "" {
+		r.Properties = append(r.Properties, mail.Property{Type: "policy", Name: "dmarc", Value: string(f.applied)})
+	}
+	return r
+}
