@@ -262,7 +262,7 @@ func TestWhenTypes(t *testing.T) {
 		`file("none") == tx.helo`:                "expr/function",
 		`tx.header[tx.helo] == ""`:               "expr/not-constant",
 		`tx.header[null] == ""`:                  "expr/unknown-name",
-		`tx.arc != "pass"`:                     "expr/unknown-name",
+		`tx.arc != "pass"`:                       "expr/unknown-name",
 		`"%{for x in [tx.helo]}%{endfor}" == ""`: "expr/unknown-name",
 	} {
 		w, ds := tryCompile(t, expr, 0)
