@@ -28,7 +28,7 @@ type Overlay struct {
 }
 
 // NewOverlay begins a text of that name. Its expressions know neither the variables
-// of the file nor env, file and for: who may set a domain's settings must not reach
+// of the file nor env, file, join and for: who may set a domain's settings must not reach
 // what belongs to the server.
 func (f *File) NewOverlay(name string) *Overlay { return &Overlay{file: f, name: name, line: 1} }
 
@@ -161,6 +161,11 @@ func refuseNode(n hclsyntax.Node, ds *Diagnostics) {
 		if e.Name == "env" || e.Name == "file" {
 			ds.Errorf(e.NameRange, "expr/function", "%s cannot be called here", e.Name).
 				WithDetail("It would let a setting of a domain read what belongs to the server. Write the value itself.")
+		}
+		if e.Name == "join" {
+			// Its separator stands in the result once for each item: a few inside each other
+			// fill the memory, as for does.
+			ds.Errorf(e.NameRange, "expr/function", "join cannot be called here").WithDetail("Write the value itself.")
 		}
 	case *hclsyntax.ScopeTraversalExpr:
 		if e.Traversal.RootName() == "var" {

@@ -102,6 +102,7 @@ x {}
 	for value, code := range map[string]string{
 		`env("HOME")`:                           "expr/function",
 		`upper(file("/etc/hostname"))`:          "expr/function",
+		`join("xx", split("", "aaaa"))`:         "expr/function",
 		`var.secret`:                            "expr/variable",
 		`"a${var.secret}b"`:                     "expr/variable",
 		`var["secret"]`:                         "expr/variable",

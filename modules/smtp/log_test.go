@@ -119,3 +119,35 @@ func TestLogOfStrangers(t *testing.T) {
 		}
 	}
 }
+
+// TestLogOfRefusedRecipients: the line about a message that nobody got says who
+// was to get it.
+func TestLogOfRefusedRecipients(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.InfoLevel)
+	k := newKit(t, options{log: zap.New(core), judge: func(_ context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+		if tx.Stage == mail.StageRcpt {
+			return mail.Reject(mail.NewReply(550, 7, 1, "No"), "not today"), nil
+		}
+		return mail.Verdict{}, nil
+	}})
+	k.dialog(t, `
+		<- 220 *
+		-> HELO client.example.org
+		<- 250 *
+		-> MAIL FROM:<stranger@example.org>
+		<- 250 *
+		-> RCPT TO:<alice@example.test>
+		<- 550 *
+		-> QUIT
+		<- 221 *
+	`)
+	k.drained(t)
+	refused := logs.FilterMessage("message refused").All()
+	if len(refused) != 1 {
+		t.Fatalf("%d lines, want one", len(refused))
+	}
+	if diff := cmp.Diff([]any{"alice@example.test"}, refused[0].ContextMap()["recipient"]); diff != "" {
+		t.Errorf("recipients (-want +got):\n%s", diff)
+	}
+}

@@ -1,6 +1,8 @@
 package smtp
 
 import (
+	"slices"
+
 	gosmtp "github.com/emersion/go-smtp"
 	"go.uber.org/zap"
 
@@ -74,6 +76,24 @@ func (s *session) closeTransaction() {
 	}
 }
 
+// recipientsOf gives those whom the message is for; where all were refused, whom
+// it was for.
+func recipientsOf(tx *mail.Transaction) []string {
+	list := make([]string, 0, len(tx.Envelope.Recipients))
+	for _, r := range tx.Envelope.Recipients {
+		list = append(list, r.Address.String())
+	}
+	if len(list) > 0 {
+		return list
+	}
+	for _, e := range tx.Entries {
+		if e.Recipient != "" && !slices.Contains(list, e.Recipient) && len(list) < maxLogRecipients {
+			list = append(list, e.Recipient)
+		}
+	}
+	return list
+}
+
 // report writes the one line that the log has about a message.
 func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
 	text, code := "message accepted", 250
@@ -89,17 +109,13 @@ func (s *session) report(tx *mail.Transaction, outcome mail.Outcome) {
 	if ce == nil {
 		return
 	}
-	recipients := make([]string, len(tx.Envelope.Recipients))
-	for i, r := range tx.Envelope.Recipients {
-		recipients[i] = r.Address.String()
-	}
 	var size int64
 	if tx.Message != nil {
 		size = tx.Message.Size
 	}
 	ce.Write(zap.String(logkey.Message, tx.ID), zap.String(logkey.Listener, s.mail.Listener), zap.Stringer(logkey.RemoteIP, s.mail.RemoteAddr.Addr()),
 		zap.String(logkey.Helo, mail.Printable(s.mail.Helo, maxLogName)), zap.String(logkey.User, s.mail.User), zap.Stringer(logkey.ReversePath, tx.Envelope.ReversePath),
-		zap.Strings(logkey.Recipient, recipients), zap.Int64(logkey.Size, size), zap.Stringer(logkey.Verdict, outcome.Action),
+		zap.Strings(logkey.Recipient, recipientsOf(tx)), zap.Int64(logkey.Size, size), zap.Stringer(logkey.Verdict, outcome.Action),
 		zap.Int(logkey.ReplyCode, code), zap.String(logkey.Handler, outcome.Handler), zap.String(logkey.Reason, mail.Printable(outcome.Reason, maxLogReason)),
 		zap.Duration(logkey.Duration, s.listener.now().Sub(tx.Started)))
 }

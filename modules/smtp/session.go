@@ -269,8 +269,9 @@ func (s *session) run(stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 
 // Bounds of what a client says in a line of the log, in bytes.
 const (
-	maxLogName   = 256
-	maxLogReason = 1024 // of a handler, which may repeat what the client said
+	maxLogName       = 256
+	maxLogReason     = 1024 // of a handler, which may repeat what the client said
+	maxLogRecipients = 20   // of those that were refused
 )
 
 // record leaves a trace of the session if the server ended it, or if the chain had
