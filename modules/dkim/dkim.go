@@ -1,0 +1,20 @@
+// Package dkim holds the handlers dkim_verify, which finds out whose signatures a
+// message has and whether they are good, and dkim_sign, which signs what users
+// send (RFC 6376, 8301, 8463).
+//
+// Messages are read once and hashed as they are read, however large they are and
+// however many signatures they have. Lines may end in LF alone; nothing else is
+// repaired. Both algorithms, rsa-sha256 and ed25519-sha256, and all
+// canonicalizations are verified; rsa-sha1 and RSA keys under 1024 bits are not
+// believed. Domains of RFC 8616 are compared, looked up and reported in A-labels.
+//
+// What it does not do: copies of fields in z= and notes in n= are not looked at,
+// and who a signer is to the author of the message is DMARC's business.
+package dkim
+
+import "github.com/mox-like/mox-like/core"
+
+func init() {
+	core.Register(new(Verify))
+	core.Register(new(Sign))
+}
