@@ -32,6 +32,9 @@ type chainBuilder struct {
 	// needsLogin says that clients can log in at the listener, so that a handler
 	// must be there that knows them.
 	needsLogin bool
+	// scope names what a tuned instance shares its circuit breaker with, "" for the
+	// listener or the domain.
+	scope string
 	// incomplete says that a handler could not be made, so that what seems to be
 	// missing may be there.
 	incomplete bool
@@ -201,8 +204,9 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 	}
 	b.handlers[name] = true
 	merged, position := b.lay(name, block)
-	scope := ""
+	scope := b.scope
 	switch {
+	case scope != "":
 	case b.domain != nil:
 		scope = b.domain.Name
 	case merged != block:

@@ -46,14 +46,22 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 // checkPlaces asks the handlers whether they stand where they can do their work.
 func (b *chainBuilder) checkPlaces(steps []*step) {
 	all := flat(steps)
-	modules := make([]string, 0, len(all))
-	for _, s := range all {
-		modules = append(modules, s.info.Name())
-	}
 	for i, s := range all {
-		if v, ok := s.Handler.(PlaceValidator); ok {
-			b.ds.Append(v.ValidatePlace(modules, i).Diagnostics(s.block, "chain/order"))
+		v, ok := s.Handler.(PlaceValidator)
+		if !ok {
+			continue
 		}
+		var front, behind []string
+		for j, other := range all {
+			switch {
+			case j < i || j > i && earlier(other.Stages, s.Stages):
+				front = append(front, other.info.Name())
+			case j > i:
+				behind = append(behind, other.info.Name())
+			}
+		}
+		modules := slices.Concat(front, []string{s.info.Name()}, behind)
+		b.ds.Append(v.ValidatePlace(modules, len(front)).Diagnostics(s.block, "chain/order"))
 	}
 }
 

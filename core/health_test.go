@@ -195,6 +195,35 @@ domain "b.test" {}
 	}
 }
 
+// TestBreakersOfDomainsThatPart: domains whose settings were the same share an
+// instance, and no breaker once one of them has other settings.
+func TestBreakersOfDomainsThatPart(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(new(journal))
+	r.Register(new(flaky))
+	s := start(t, options(t, file(t, head+`
+listener "liner" "in" {
+  address = "127.0.0.1:0"
+  chain {
+    flaky {}
+    sink {}
+  }
+}
+domain "a.test" {}
+domain "b.test" {}
+`), r))
+	c := dial(t, s.Addresses("in")[0])
+	tune(t, s, "a.test", "flaky.broken", "true")
+	tune(t, s, "b.test", "flaky.broken", "true")
+	tune(t, s, "a.test", "flaky.broken", "false")
+	for range 6 {
+		c.ask("x@b.test")
+	}
+	if got := c.ask("x@a.test"); got != "flaky=scanned;sink=;" {
+		t.Errorf("a.test, which has mended its settings: %s", got)
+	}
+}
+
 // TestChangeDuringStop: who changes something through a listener of a server that
 // stops is not waited for.
 func TestChangeDuringStop(t *testing.T) {

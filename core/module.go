@@ -58,8 +58,8 @@ type Migrator interface {
 }
 
 // PlaceValidator is a handler that does its work only behind or in front of others.
-// It is asked with the names of the modules of its chain, in order, and its own
-// place among them. A problem without an attribute is that of the place.
+// It is asked with the names of the modules of its chain, in the order in which they
+// act (those of an earlier stage in front), and its own place among them. A problem without an attribute is that of the place.
 type PlaceValidator interface {
 	ValidatePlace(modules []string, place int) Problems
 }

@@ -2,6 +2,8 @@ package core
 
 import (
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -77,7 +79,8 @@ func (v *view) checkHandlers(r tuning.Request) config.Diagnostics {
 			continue
 		}
 		if slices.Contains(names, c.Handler) {
-			if !v.tuned.hasEffect(r.Domain, c.Handler) {
+			moved := v.given(r.Domain).has(tuning.Key{Handler: c.Handler, Attribute: "stage"})
+			if !moved && !v.tuned.hasEffect(r.Domain, c.Handler) {
 				noEffect(&ds, o.blocks[c.Handler], c.Handler)
 			}
 			continue
@@ -217,7 +220,7 @@ func (p *plan) step(l *tunedListener, d *Domain, s *step) *step {
 	}
 	i := l.take(key)
 	if i == nil {
-		if i = p.make(l, d, s); i == nil {
+		if i = p.make(l, d, s, key.scope()); i == nil {
 			return s
 		}
 		l.keep(key, i)
@@ -233,10 +236,11 @@ func (p *plan) step(l *tunedListener, d *Domain, s *step) *step {
 }
 
 // make makes an instance, nil where there were errors.
-func (p *plan) make(l *tunedListener, d *Domain, s *step) *tunedInstance {
+func (p *plan) make(l *tunedListener, d *Domain, s *step, scope string) *tunedInstance {
 	part := &generation{runtime: p.tuned.gen.runtime, settings: p.tuned.gen.settings, sources: p.tuned.gen.sources}
 	cb := p.builder(l, d, part)
 	cb.tuning, cb.handlers, cb.broken = make(map[*config.Block]bool), make(map[string]bool), make(map[string]bool)
+	cb.scope = scope
 	for n := range p.layers {
 		y := &p.layers[n]
 		if len(y.given[s.Name]) > 0 {
@@ -296,6 +300,14 @@ func (p *plan) key(s *step) instanceKey {
 	}
 	key.text = string(text)
 	return key
+}
+
+// scope names what the instances of a key have together beside the listener's own:
+// their circuit breaker. Domains may come to the same settings and part again.
+func (k instanceKey) scope() string {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(k.text))
+	return fmt.Sprintf("%p %p %p %x", k.plain, k.template, k.file, hash.Sum64())
 }
 
 // over lays settings over others, both sorted by name.

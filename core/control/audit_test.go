@@ -73,7 +73,7 @@ func checkTrail(t *testing.T, ops control.Operations) {
 		"disallow-greylist example.org", "allow-greylist example.org", "release-triplet 1",
 		"unlock-account " + alice,
 		"remove-block 192.0.2.0/24", "import-blocks import", "add-block 198.51.100.7/32", "add-block 192.0.2.0/24",
-		"remove-totp " + alice, "verify-totp " + alice, "verify-totp " + alice, "set-append-code " + alice, "confirm-totp " + alice, "enrol-totp " + alice,
+		"remove-totp " + alice, "verify-totp " + alice, "set-append-code " + alice, "confirm-totp " + alice, "enrol-totp " + alice,
 		"revoke-app-password " + alice, "add-app-password " + alice, "add-user " + alice,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

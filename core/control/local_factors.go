@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -158,7 +159,10 @@ func (l *Local) SecondFactor(ctx context.Context, address string) (SecondFactor,
 	return service.SecondFactor(ctx, user)
 }
 
-// VerifyTOTP tries a code. It uses the code up, which the audit trail has.
+// errWrongCode leaves no entry of a code that was wrong: strangers may try many.
+var errWrongCode = errors.New("the code is wrong")
+
+// VerifyTOTP tries a code. A right one is used up, which the audit trail has.
 func (l *Local) VerifyTOTP(ctx context.Context, address string, code mail.Secret) (ok bool, err error) {
 	service, user, err := l.factor(ctx, "verify code", address)
 	if err != nil {
@@ -172,8 +176,14 @@ func (l *Local) VerifyTOTP(ctx context.Context, address string, code mail.Secret
 		if ok, err = service.VerifyTOTP(ctx, user, code); err != nil {
 			return nil, err
 		}
+		if !ok {
+			return nil, errWrongCode
+		}
 		after, _ := service.SecondFactor(context.WithoutCancel(ctx), user)
 		return after, nil
 	})
+	if errors.Is(err, errWrongCode) {
+		return false, nil
+	}
 	return ok, err
 }

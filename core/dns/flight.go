@@ -146,7 +146,7 @@ func (r *Resolver) resolve(ctx context.Context, q question, s *Settings) (result
 	if len(servers) == 0 {
 		var err error
 		if servers, err = r.system.get(r.now()); err != nil {
-			r.outage.failure(r.now(), err)
+			r.outage.failure(r.now(), q.name, err)
 			return result{err: q.failed("", err)}, 0
 		}
 	}
@@ -182,7 +182,7 @@ func (r *Resolver) resolve(ctx context.Context, q question, s *Settings) (result
 		return result{err: q.failed("", errClosed)}, 0
 	}
 	if !answered {
-		r.outage.failure(r.now(), last)
+		r.outage.failure(r.now(), q.name, last)
 	}
 	return result{err: last}, failureTTL
 }

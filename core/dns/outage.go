@@ -32,12 +32,18 @@ type outage struct {
 	current Outage // guarded by mu
 	failed  uint64 // guarded by mu, questions since the last answer
 	first   Outage // guarded by mu, the first of them
+	last    string // guarded by mu, the name of the last
 }
 
-// failure is called for a question that no server answered.
-func (o *outage) failure(now time.Time, err error) {
+// failure is called for a question that no server answered. The same name again
+// says nothing new.
+func (o *outage) failure(now time.Time, name string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.failed > 0 && name == o.last {
+		return
+	}
+	o.last = name
 	if o.failed++; o.failed == 1 {
 		o.first = Outage{Since: now, Error: err.Error()}
 	}

@@ -161,3 +161,28 @@ func TestRefusedRecipientsOfMany(t *testing.T) {
 		t.Errorf("refused recipients (-want +got):\n%s", diff)
 	}
 }
+
+// TestFindIsBounded: however many are asked for, and however much strangers have
+// written into them, a search gives no more than it may.
+func TestFindIsBounded(t *testing.T) {
+	t.Parallel()
+	l, _ := newLog(t, trace.Options{MaxSize: 256 << 20})
+	entries := make([]mail.Entry, 60)
+	for i := range entries {
+		entries[i] = mail.Entry{
+			Handler: strings.Repeat("h", 500), Reason: strings.Repeat("r", 500), Position: strings.Repeat("p", 500),
+			Recipient: strings.Repeat("a", 500), Reply: mail.NewReply(550, 7, 1, strings.Repeat("t", 500)),
+		}
+	}
+	const many, most = 200, 16 << 20
+	for range many {
+		l.Add(&trace.Record{ID: mail.NewID(time.Now()), Kind: trace.KindMessage, Time: time.Now(), Entries: entries})
+	}
+	got, err := l.Find(t.Context(), trace.Filter{}, many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each := 60 * 5 * 500; len(got) == 0 || len(got) > most/each+2 || len(got) == many {
+		t.Errorf("%d records of %d bytes each, want at most %d bytes", len(got), each, most)
+	}
+}

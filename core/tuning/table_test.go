@@ -13,6 +13,12 @@ import (
 
 func open(t *testing.T, now func() time.Time) *tuning.Table {
 	t.Helper()
+	table, _ := openStore(t, now)
+	return table
+}
+
+func openStore(t *testing.T, now func() time.Time) (*tuning.Table, *store.Store) {
+	t.Helper()
 	s, err := store.OpenMemory(store.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +32,7 @@ func open(t *testing.T, now func() time.Time) *tuning.Table {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table
+	return table, s
 }
 
 func TestTableKeepsSettingsAndHistory(t *testing.T) {
@@ -106,5 +112,33 @@ func TestTableUndo(t *testing.T) {
 		if _, err := table.Undo(t.Context(), domain, map[string]int64{"a.test": 9, "b.test": 1}[domain]); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("a revision that %s does not have: %v", domain, err)
 		}
+	}
+}
+
+// TestSweepHistory: changes go after two years, the oldest first and so many at a
+// time; what is set stays.
+func TestSweepHistory(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	table, s := openStore(t, func() time.Time { return now })
+	for i := range 5 {
+		c := tuning.Change{Key: tuning.Key{Handler: "h", Attribute: "a"}, Value: new(string(rune('0' + i)))}
+		if err := table.Apply(t.Context(), tuning.Request{Domain: "a.test", Changes: []tuning.Change{c}}); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(200 * 24 * time.Hour)
+	}
+	for _, want := range []int{1, 1, 0} {
+		got := 0
+		err := s.Write(t.Context(), func(tx *store.Tx) (err error) {
+			got, err = tuning.SweepHistory(tx, now, 1)
+			return err
+		})
+		if got != want || err != nil {
+			t.Errorf("%d changes went, want %d (%v)", got, want, err)
+		}
+	}
+	if list, err := table.Of(t.Context(), "a.test"); err != nil || len(list) != 1 || list[0].Value != "4" {
+		t.Errorf("set is %+v, %v", list, err)
 	}
 }

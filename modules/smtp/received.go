@@ -31,7 +31,12 @@ func (s *session) received(tx *mail.Transaction) string {
 	b.WriteString("from ")
 	b.WriteString(fieldSafe(s.mail.Helo))
 	if ip := s.mail.RemoteAddr.Addr(); ip.IsValid() {
-		b.WriteString(" ([")
+		b.WriteString(" (")
+		if name := reverseName(tx); name != "" {
+			b.WriteString(name)
+			b.WriteByte(' ')
+		}
+		b.WriteByte('[')
 		if ip.Is6() {
 			b.WriteString("IPv6:")
 		}
@@ -59,6 +64,21 @@ func (s *session) received(tx *mail.Transaction) string {
 	b.WriteString(";\r\n\t")
 	b.WriteString(tx.Started.Format(time.RFC1123Z))
 	return b.String()
+}
+
+// reverseName gives the client's name that a handler has found by its address and
+// confirmed (the method iprev, RFC 8601 section 3), "" if none has. Readers of the
+// field, such as SpamAssassin, look for it there.
+func reverseName(tx *mail.Transaction) string {
+	r, ok := tx.AuthResult("iprev")
+	if !ok || r.Result != "pass" {
+		return ""
+	}
+	name, err := mail.ParseDomain(r.Reason)
+	if err != nil || name[0] == '[' {
+		return ""
+	}
+	return name
 }
 
 // with names the protocol (RFC 3848, RFC 6531 section 4.3).
