@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -164,9 +165,12 @@ func (s *SpamAssassin) Handle(ctx context.Context, tx *mail.Transaction) (mail.V
 	if size := rendered.Size(); size > int64(s.MaxSize) {
 		return s.tooLarge(tx, fmt.Sprintf("not judged: %d bytes are more than max_size, %s", size, s.MaxSize)), nil
 	}
+	// SpamAssassin looks here for the envelope, as in a message that was delivered.
+	envelope := fmt.Sprintf("Return-Path: <%s>\r\n", tx.Envelope.ReversePath)
 	began := s.now()
 	found, err := s.client.report(ctx, connections.NetworkOf(tx.Session.RemoteAddr.Addr()), message{
-		content: rendered.Reader(), size: rendered.Size(), user: s.user(tx.Envelope.Recipients),
+		content: io.MultiReader(strings.NewReader(envelope), rendered.Reader()), size: int64(len(envelope)) + rendered.Size(),
+		user: s.user(tx.Envelope.Recipients),
 	})
 	switch {
 	case errors.Is(err, errBusy):

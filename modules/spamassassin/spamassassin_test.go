@@ -329,7 +329,7 @@ func TestMessageAsItIsSent(t *testing.T) {
 	if _, err := s.Handle(t.Context(), tx); err != nil {
 		t.Fatal(err)
 	}
-	body := "Received: from client.example.org by mx.example.test\r\n" + letter + "Hello.\r\n"
+	body := "Return-Path: <" + tx.Envelope.ReversePath.String() + ">\r\nReceived: from client.example.org by mx.example.test\r\n" + letter + "Hello.\r\n"
 	want := fmt.Sprintf("REPORT SPAMC/1.5\r\nContent-length: %d\r\nUser: example.test\r\n\r\n%s", len(body), body)
 	if diff := cmp.Diff(want, <-asked); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
