@@ -54,7 +54,7 @@ func (b *chainBuilder) checkPlaces(steps []*step) {
 		var front, behind []string
 		for j, other := range all {
 			switch {
-			case j < i || j > i && earlier(other.Stages, s.Stages):
+			case j < i || j > i && other.Stages&s.Stages == 0 && earlier(other.Stages, s.Stages):
 				front = append(front, other.info.Name())
 			case j > i:
 				behind = append(behind, other.info.Name())
