@@ -58,7 +58,9 @@ var packages = map[string]string{
 	"mkfs.ext4": "e2fsprogs",
 	"mount":     "mount",
 	"oathtool":  "oathtool",
+	"opendkim":  "opendkim",
 	"postfix":   "postfix",
+	"spamd":     "spamassassin spamd",
 	"swaks":     "swaks libnet-ssleay-perl libauthen-sasl-perl",
 }
 
