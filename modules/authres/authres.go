@@ -91,7 +91,7 @@ func (a *AuthRes) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict,
 	results := tx.AuthResults()
 	reason := "no results"
 	if len(results) > 0 || tx.Session.User == "" {
-		tx.AddHeaderField(a.Field, format(a.Field, a.id, results))
+		tx.AddHeaderField(a.Field, mail.FormatAuthResults(len(a.Field)+len(":"), a.id, results))
 		reason = fmt.Sprintf("%d results written", len(results))
 	}
 	if forged > 0 {

@@ -1,7 +1,6 @@
 package authres
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -80,52 +79,6 @@ func unfolded(value string) string {
 	return mail.HeaderField{Name: "A", Raw: []byte("A:" + value + "\r\n")}.Value()
 }
 
-func TestFormat(t *testing.T) {
-	t.Parallel()
-	p := func(typ, name, value string) mail.Property {
-		return mail.Property{Type: typ, Name: name, Value: value}
-	}
-	results := func(properties ...mail.Property) []mail.AuthResult {
-		return []mail.AuthResult{{Method: "spf", Result: "pass", Properties: properties}}
-	}
-	tests := map[string]struct {
-		results []mail.AuthResult
-		want    string
-	}{
-		"none":           {nil, "mx.example.org; none"},
-		"one":            {results(p("smtp", "mailfrom", "a@example.org")), "mx.example.org; spf=pass smtp.mailfrom=a@example.org"},
-		"no properties":  {[]mail.AuthResult{{Method: "dkim", Result: "none"}}, "mx.example.org; dkim=none"},
-		"quoted":         {results(p("header", "b", "ab/c+=="), p("smtp", "helo", "[192.0.2.1]")), "mx.example.org; spf=pass header.b=\"ab/c+==\"\r\n smtp.helo=\"[192.0.2.1]\""},
-		"quoted mailbox": {results(p("smtp", "mailfrom", `"a \"b"@example.org`)), `mx.example.org; spf=pass` + "\r\n" + ` smtp.mailfrom="\"a \\\"b\"@example.org"`},
-		"domain only":    {results(p("header", "i", "@example.org")), "mx.example.org; spf=pass header.i=@example.org"},
-		"empty":          {results(p("smtp", "helo", "")), `mx.example.org; spf=pass smtp.helo=""`},
-		"IDN":            {results(p("smtp", "mailfrom", "a@bücher.example")), "mx.example.org; spf=pass\r\n smtp.mailfrom=a@xn--bcher-kva.example"},
-		"IDN domain":     {results(p("header", "d", "bücher.example")), "mx.example.org; spf=pass\r\n header.d=xn--bcher-kva.example"},
-		"UTF-8":          {results(p("smtp", "mailfrom", "jö@example.org")), "mx.example.org; spf=pass\r\n smtp.mailfrom=\"jö@example.org\""},
-		"injection":      {results(p("smtp", "helo", "a\r\nBcc: b; dkim=pass\x00")), `mx.example.org; spf=pass` + "\r\n" + ` smtp.helo="a??Bcc: b; dkim=pass?"`},
-		"not UTF-8":      {results(p("smtp", "helo", "a\xff")), `mx.example.org; spf=pass smtp.helo="a?"`},
-		"reason":         {[]mail.AuthResult{{Method: "spf", Result: "permerror", Reason: "it says \"a\"\r\n and  \\ ö…"}}, `mx.example.org; spf=permerror reason="it says \"a\"` + "\r\n" + ` and \\ ??"`},
-		"no words":       {[]mail.AuthResult{{Method: "a b", Result: "pass"}, {Method: "spf", Result: ""}, {Method: "x", Result: "y", Properties: []mail.Property{p("a.b", "c", "d"), p("a", "b=", "d"), p("a", "b", "d")}}}, "mx.example.org; x=y a.b=d"},
-		"long value":     {results(p("smtp", "helo", strings.Repeat("a", 500))), "mx.example.org; spf=pass\r\n smtp.helo=" + strings.Repeat("a", 400)},
-		"several, in order": {[]mail.AuthResult{
-			{Method: "spf", Result: "fail", Reason: "the record of example.org has no room for 192.0.2.1 at all", Properties: []mail.Property{p("smtp", "mailfrom", "a@example.org")}},
-			{Method: "dkim", Result: "pass", Properties: []mail.Property{p("header", "d", "example.org"), p("header", "s", "s1")}},
-			{Method: "dmarc", Result: "pass", Properties: []mail.Property{p("header", "from", "example.org"), p("policy", "dmarc", "reject")}},
-		}, "mx.example.org; spf=fail reason=\"the record of\r\n" +
-			" example.org has no room for 192.0.2.1 at all\" smtp.mailfrom=a@example.org;\r\n" +
-			" dkim=pass header.d=example.org header.s=s1; dmarc=pass\r\n" +
-			" header.from=example.org policy.dmarc=reject"},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if diff := cmp.Diff(tt.want, format("Authentication-Results", "mx.example.org", tt.results)); diff != "" {
-				t.Errorf("field (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func transaction(t testing.TB, fields string) *mail.Transaction {
 	t.Helper()
 	m, err := mail.NewMessage([]byte(fields + "\r\nbody\r\n"))
@@ -192,140 +145,6 @@ func TestValidatePlace(t *testing.T) {
 			t.Errorf("%s: %+v, want %d problems", names, got, want)
 		}
 	}
-}
-
-// parse reads what format makes, by the grammar of RFC 8601 section 2.2.
-func parse(value string) (id string, results []mail.AuthResult, err error) {
-	r := &reader{text: value}
-	id = r.value()
-	if r.next(";") && r.rest() == "none" {
-		return id, nil, nil
-	}
-	for more := true; more && r.err == nil; more = r.next(";") {
-		var result mail.AuthResult
-		result.Method = r.keyword()
-		r.need("=")
-		result.Result = r.keyword()
-		for r.err == nil && r.rest() != "" && !strings.HasPrefix(r.rest(), ";") {
-			name := r.keyword()
-			if name == "reason" && r.next("=") {
-				result.Reason = r.value()
-				continue
-			}
-			r.need(".")
-			p := mail.Property{Type: name, Name: r.keyword()}
-			r.need("=")
-			p.Value = r.value()
-			result.Properties = append(result.Properties, p)
-		}
-		results = append(results, result)
-	}
-	if r.err == nil && r.rest() != "" {
-		r.err = fmt.Errorf("left over: %q", r.text)
-	}
-	return id, results, r.err
-}
-
-type reader struct {
-	text string
-	err  error
-}
-
-func (r *reader) rest() string {
-	r.text = strings.TrimLeft(r.text, " ")
-	return r.text
-}
-
-func (r *reader) next(s string) (ok bool) {
-	r.text, ok = strings.CutPrefix(r.rest(), s)
-	return ok
-}
-
-func (r *reader) need(s string) {
-	if !r.next(s) && r.err == nil {
-		r.err = fmt.Errorf("no %q in front of %q", s, r.text)
-	}
-}
-
-func (r *reader) keyword() string {
-	n := strings.IndexFunc(r.rest()+" ", func(c rune) bool { return c > 0x7f || !isAlphanumeric(byte(c)) && c != '-' })
-	word := r.text[:n]
-	if r.text = r.text[n:]; n == 0 && r.err == nil {
-		r.err = fmt.Errorf("no word in front of %q", r.text)
-	}
-	return word
-}
-
-// value reads a quoted string, or what stands in front of a space or a semicolon.
-func (r *reader) value() string {
-	if !r.next(`"`) {
-		n := strings.IndexAny(r.text+" ", " ;")
-		word := r.text[:n]
-		r.text = r.text[n:]
-		return word
-	}
-	var b strings.Builder
-	for i := 0; i < len(r.text); i++ {
-		switch r.text[i] {
-		case '"':
-			r.text = r.text[i+1:]
-			return b.String()
-		case '\\':
-			i++
-		}
-		b.WriteByte(r.text[i])
-	}
-	r.err = fmt.Errorf("open quote: %q", r.text)
-	return ""
-}
-
-func FuzzFormat(f *testing.F) {
-	f.Add("spf", "pass", "", "smtp", "mailfrom", "a@example.org")
-	f.Add("dkim", "fail", "body hash \"x\" does not match; really", "header", "b", "ab/c+==")
-	f.Add("dmarc", "none", "a  b\r\n\tc", "header", "from", "\"a b\"@example.org\r\nBcc: x")
-	f.Add("x", "y", "\\", "policy", "ip", "ö@bücher.example")
-	f.Fuzz(func(t *testing.T, method, result, reason, typ, name, value string) {
-		given := mail.AuthResult{Method: method, Result: result, Reason: reason, Properties: []mail.Property{{Type: typ, Name: name, Value: value}}}
-		tx := transaction(t, "")
-		tx.AddHeaderField("Authentication-Results", format("Authentication-Results", "mx.example.org", []mail.AuthResult{given, {Method: "spf", Result: "none"}}))
-		r, err := tx.Rendered()
-		if err != nil {
-			t.Fatal(err)
-		}
-		section, _, err := mail.ParseHeaderSection(r.Head())
-		if err != nil || len(section.Fields) != 1 || bytes.Contains(r.Head(), []byte("\r\n \r\n")) {
-			t.Fatalf("%q is read as %d fields, %v", r.Head(), len(section.Fields), err)
-		}
-		for line := range bytes.Lines(r.Head()) {
-			if len(line) > 998 {
-				t.Errorf("a line of %d bytes", len(line))
-			}
-		}
-		text := section.Fields[0].Value()
-		id, results, err := parse(text)
-		if err != nil || id != "mx.example.org" || !claims(text, "mx.example.org") {
-			t.Fatalf("%q is read as %q, %+v, %v", text, id, results, err)
-		}
-		if !isKeyword(method) || !isKeyword(result) {
-			if len(results) != 1 {
-				t.Errorf("%q is read as %+v", text, results)
-			}
-			return
-		}
-		want := mail.AuthResult{Method: method, Result: result}
-		if reason := strings.Join(strings.Fields(strings.Map(toASCII, reason)), " "); reason != "" {
-			want.Reason = clean(reason)
-		}
-		if isKeyword(typ) && isKeyword(name) {
-			if value = clean(value); !isASCII(value) {
-				value = results[0].Properties[0].Value // A-labels
-			}
-			want.Properties = []mail.Property{{Type: typ, Name: name, Value: value}}
-		}
-		if diff := cmp.Diff([]mail.AuthResult{want, {Method: "spf", Result: "none"}}, results); diff != "" {
-			t.Errorf("%q is read as (-want +got):\n%s", text, diff)
-		}
-	})
 }
 
 func FuzzClaims(f *testing.F) {

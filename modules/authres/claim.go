@@ -115,3 +115,13 @@ func isTokenByte(c byte) bool {
 func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
+
+// isValue tells whether s can be a token of US-ASCII.
+func isValue(s string) bool {
+	for i := range len(s) {
+		if !isTokenByte(s[i]) || s[i] >= 0x80 {
+			return false
+		}
+	}
+	return s != ""
+}

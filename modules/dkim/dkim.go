@@ -1,6 +1,7 @@
 // Package dkim holds the handlers dkim_verify, which finds out whose signatures a
 // message has and whether they are good, and dkim_sign, which signs what users
-// send (RFC 6376, 8301, 8463).
+// send (RFC 6376, 8301, 8463); and arc_verify and arc_seal, which do the like for the
+// seals that servers put on what they forward (RFC 8617).
 //
 // Messages are read once and hashed as they are read, however large they are and
 // however many signatures they have. Lines may end in LF alone; nothing else is

@@ -13,6 +13,8 @@ import (
 
 // signing says how a message is signed.
 type signing struct {
+	// instance is that of an ARC-Message-Signature, 0 for a DKIM-Signature.
+	instance         int
 	domain, selector string
 	key              *privateKey
 	header, body     canonicalization
@@ -51,7 +53,7 @@ func signMessage(h mail.HeaderSection, index fieldIndex, body io.Reader, names [
 	values := make([]string, 0, len(list))
 	for _, s := range list {
 		value := s.value(names, sums[bodyForm{s.body, wholeBody}].hash)
-		hash := headerHash(h, index, names, s.header, noField, []byte(signatureField+": "+value))
+		hash := headerHash(h, index, names, s.header, noField, []byte(s.field()+": "+value))
 		signed, err := s.key.sign(hash)
 		if err != nil {
 			return nil, fmt.Errorf("sign for %s with selector %s: %w", s.domain, s.selector, err)
@@ -59,6 +61,14 @@ func signMessage(h mail.HeaderSection, index fieldIndex, body io.Reader, names [
 		values = append(values, value+folded(base64.StdEncoding.EncodeToString(signed)))
 	}
 	return values, nil
+}
+
+// field is the name of the field.
+func (s *signing) field() string {
+	if s.instance > 0 {
+		return arcFields[arcMessage]
+	}
+	return signatureField
 }
 
 const (
@@ -72,8 +82,11 @@ const (
 func (s *signing) value(names []string, bodyHash []byte) string {
 	var b strings.Builder
 	b.Grow(512)
-	fmt.Fprintf(&b, "v=1; a=%s; c=%s/%s; d=%s;"+fold+"s=%s; t=%d;",
-		s.key.algorithm(), s.header, s.body, s.domain, s.selector, s.created.Unix())
+	form := "v=1; a=%s; c=%s/%s; d=%s;" + fold + "s=%s; t=%d;"
+	if s.instance > 0 {
+		form = "i=" + strconv.Itoa(s.instance) + "; a=%s; c=%s/%s;" + fold + "d=%s; s=%s; t=%d;"
+	}
+	fmt.Fprintf(&b, form, s.key.algorithm(), s.header, s.body, s.domain, s.selector, s.created.Unix())
 	if s.lifetime > 0 {
 		b.WriteString(" x=" + strconv.FormatInt(s.created.Add(s.lifetime).Unix(), 10) + ";")
 	}

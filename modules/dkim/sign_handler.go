@@ -146,6 +146,20 @@ func attributeOf(err error) string {
 }
 
 func (s *Sign) newKey(k Key) (*domainKey, error) {
+	key, err := newDomainKey(k)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range s.keys {
+		if other.domain == key.domain && other.selector == key.selector {
+			return nil, &settingError{"selector", fmt.Sprintf("the selector %s of %s stands here twice", key.selector, key.domain)}
+		}
+	}
+	return key, nil
+}
+
+// newDomainKey checks the settings of a key. Errors are of type settingError.
+func newDomainKey(k Key) (*domainKey, error) {
 	domain, err := mail.ParseDomain(k.Domain)
 	ascii, ok := asciiName(domain)
 	if err != nil || !ok {
@@ -157,11 +171,6 @@ func (s *Sign) newKey(k Key) (*domainKey, error) {
 	}
 	if k.File == "" {
 		return nil, &settingError{"file", "file is empty; it names the file of the private key"}
-	}
-	for _, other := range s.keys {
-		if other.domain == domain && other.selector == selector {
-			return nil, &settingError{"selector", fmt.Sprintf("the selector %s of %s stands here twice", selector, domain)}
-		}
 	}
 	return &domainKey{domain: domain, ascii: ascii, selector: selector}, nil
 }
@@ -183,28 +192,30 @@ func (s *Sign) Validate() core.Problems {
 		problems.Errorf("", "no key is named; add a block such as: key \"example.org\" { selector = \"s2026\", file = \"dkim/example.org.s2026.pem\" }")
 	}
 	for _, d := range s.keys {
-		s.validateKey(&problems, d)
+		d.validate(&problems, d.place+".file", d.place, s.user, s.domains)
 	}
 	return problems
 }
 
-func (s *Sign) validateKey(problems *core.Problems, d *domainKey) {
+// validate reads the key. file and domain are the names of the settings; user is who
+// the server becomes.
+func (d *domainKey) validate(problems *core.Problems, file, domain string, user *core.SystemUser, domains *core.Domains) {
 	key, err := loadPrivateKey(d.path)
 	if err != nil {
-		problems.Errorf(d.place+".file", "%v", err)
+		problems.Errorf(file, "%v", err)
 		return
 	}
 	if key.kind == kindRSA && key.bits < weakRSA {
-		problems.Warnf(d.place+".file", "the RSA key in %s has %d bits; many receivers take it for weak: use one of %d", d.path, key.bits, weakRSA)
+		problems.Warnf(file, "the RSA key in %s has %d bits; many receivers take it for weak: use one of %d", d.path, key.bits, weakRSA)
 	}
 	if info, err := os.Stat(d.path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		problems.Warnf(d.place+".file", "other users of this machine can get at the key %s (mode %04o); run: chmod 0600 %s", d.path, info.Mode().Perm(), d.path)
+		problems.Warnf(file, "other users of this machine can get at the key %s (mode %04o); run: chmod 0600 %s", d.path, info.Mode().Perm(), d.path)
 	}
-	if err := s.user.CheckReadable(d.path); err != nil {
-		problems.Warnf(d.place+".file", "user %s, who the server becomes, cannot read %s: %v", s.user.Name, d.path, err)
+	if err := user.CheckReadable(d.path); err != nil {
+		problems.Warnf(file, "user %s, who the server becomes, cannot read %s: %v", user.Name, d.path, err)
 	}
-	if _, ours := s.domains.Find(d.domain); !ours {
-		problems.Warnf(d.place, "%s is no domain of this server: check the spelling, or add a block domain", d.domain)
+	if _, ours := domains.Find(d.domain); !ours {
+		problems.Warnf(domain, "%s is no domain of this server: check the spelling, or add a block domain", d.domain)
 	}
 }
 

@@ -66,27 +66,40 @@ func (e *policyError) Error() string { return e.text }
 // has what could be read when there is an error.
 func parseSignature(raw []byte) (*signature, error) {
 	s := &signature{limit: wholeBody}
+	tags, err := s.readTags(raw)
+	if err != nil {
+		return s, err
+	}
+	// What says who signs comes first, for the report.
+	return s, tags.read(s.readIdentity, s.readAUID, s.readVersion, s.readAlgorithm, s.readValue, s.readBodyHash,
+		s.readCanonicalization, s.readSigned, s.readNumbers)
+}
+
+// readTags splits a field, and keeps it without the value of b=.
+func (s *signature) readTags(raw []byte) (tagList, error) {
 	if len(raw) > maxField {
-		return s, fmt.Errorf("the field has %d bytes, more than %d", len(raw), maxField)
+		return nil, fmt.Errorf("the field has %d bytes, more than %d", len(raw), maxField)
 	}
 	colon := bytes.IndexByte(raw, ':') + 1
 	tags, err := parseTags(string(raw[colon:]))
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	if b, ok := tags.find("b"); ok {
 		s.bare = slices.Concat(raw[:colon+b.start], raw[colon+b.end:])
 		s.text = compact(b.value)
 	}
-	// What says who signs comes first, for the report.
-	for _, read := range []func(tagList) error{
-		s.readIdentity, s.readVersion, s.readAlgorithm, s.readValues, s.readCanonicalization, s.readSigned, s.readNumbers,
-	} {
-		if err := read(tags); err != nil {
-			return s, err
+	return tags, nil
+}
+
+// read has parts of a list read, up to the first error.
+func (l tagList) read(parts ...func(tagList) error) error {
+	for _, part := range parts {
+		if err := part(l); err != nil {
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // need gives the value of a tag that must be there.
@@ -98,7 +111,7 @@ func (l tagList) need(name string) (string, error) {
 	return value, nil
 }
 
-// readIdentity reads d=, s=, i= and a=.
+// readIdentity reads d=, s= and a=.
 func (s *signature) readIdentity(tags tagList) error {
 	if a, ok := tags.get("a"); ok && isWord(a) {
 		s.algorithm = strings.ToLower(a)
@@ -121,7 +134,7 @@ func (s *signature) readIdentity(tags tagList) error {
 	if _, ok := asciiName(s.keyName()); !ok {
 		return errors.New("d= and s= are too long for the DNS")
 	}
-	return s.readAUID(tags)
+	return nil
 }
 
 // readAUID reads i=, whose domain is the SDID or below it.
@@ -183,7 +196,7 @@ func (s *signature) readAlgorithm(tags tagList) error {
 // sha256Size is that of a hash in bytes.
 const sha256Size = 32
 
-func (s *signature) readValues(tags tagList) error {
+func (s *signature) readValue(tags tagList) error {
 	b, err := tags.need("b")
 	if err != nil {
 		return err
@@ -191,6 +204,10 @@ func (s *signature) readValues(tags tagList) error {
 	if s.value, err = decodeBase64(b); err != nil || len(s.value) == 0 {
 		return errors.New("b= is empty or not in base64")
 	}
+	return nil
+}
+
+func (s *signature) readBodyHash(tags tagList) error {
 	bh, err := tags.need("bh")
 	if err != nil {
 		return err

@@ -12,6 +12,11 @@
 // result of either, and one whose DNS does not answer, is a temperror, for which
 // there is a setting.
 //
+// A message that fails passes all the same if arc_verify says that a trusted sealer found
+// that it passed (RFC 8617 section 7.2.1), which counts as local policy. For that, its
+// result arc has the properties policy.trusted, the sealer, policy.dmarc, what he found,
+// and header.from, the author's domain then.
+//
 // Clients that have logged in and those on this machine are not checked. What was
 // found is counted by day for the domains that ask for aggregate reports, and kept
 // for 30 days. The reports are not sent yet.
@@ -37,7 +42,8 @@ func init() {
 // DMARC applies the policy that the owner of the domain in From has published for
 // messages that neither SPF nor DKIM shows to be from that domain. accept lets them pass, tag gives them the tag
 // dmarc=fail, quarantine keeps them out of the inbox, and reject refuses them with
-// 550 5.7.26. It stands behind spf and dkim_verify.
+// 550 5.7.26. It stands behind spf and dkim_verify, and behind arc_verify, whose trusted
+// sealers can save a message from policies and overrides.
 type DMARC struct {
 	// Reject is for a message that fails where the policy is reject. Mailing lists
 	// that change messages make honest ones fail: quarantine is what RFC 9989
@@ -202,7 +208,7 @@ func (d *DMARC) outcome(tx *mail.Transaction, f *finding, monitored bool) Result
 		PolicyDomain: f.domain, Author: f.author, Source: tx.Session.RemoteAddr.Addr().Unmap().WithZone(""),
 		Disposition: PolicyNone, DKIM: f.dkim, SPF: f.spf,
 	}
-	action, _ := d.action(f)
+	action, _ := d.action(tx, f)
 	switch {
 	case monitored:
 	case action == actionQuarantine:

@@ -111,6 +111,60 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestTrustedSeals has what arc_verify says of trusted sealers save messages.
+func TestTrustedSeals(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	h := k.load(t, `override = { "strict.example" = "reject" }`)
+	tests := map[string]struct {
+		from, arc, properties string
+		saved                 bool
+	}{
+		"saved":                  {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", true},
+		"saved from quarantine":  {"a@quarantine.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=Quarantine.example", true},
+		"saved from an override": {"a@strict.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=strict.example", true},
+		"chain does not hold":    {"a@example.com", "fail", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", false},
+		"nobody is trusted":      {"a@example.com", "pass", "policy.dmarc=pass header.from=example.com", false},
+		"DMARC failed there":     {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=fail header.from=example.com", false},
+		"DMARC was not there":    {"a@example.com", "pass", "policy.trusted=list.test header.from=example.com", false},
+		"about another author":   {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=mail.example.com", false},
+		"about nobody":           {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tx := transaction(t, tt.from, "spf=none, dkim=none")
+			arc := mail.AuthResult{Method: "arc", Result: tt.arc}
+			for text := range strings.FieldsSeq(tt.properties) {
+				name, value, _ := strings.Cut(text, "=")
+				typ, name, _ := strings.Cut(name, ".")
+				arc.Properties = append(arc.Properties, mail.Property{Type: typ, Name: name, Value: value})
+			}
+			tx.SetAuthResult(arc)
+			v, err := h.Handle(t.Context(), tx)
+			const why = "ARC saves it: list.test is trusted and has sealed that DMARC passed there; "
+			if err != nil || (v.Action == mail.ActionContinue) != tt.saved || strings.HasPrefix(v.Reason, why) != tt.saved {
+				t.Errorf("%s, %q, %v", v.Action, v.Reason, err)
+			}
+			if r, _ := tx.AuthResult("dmarc"); r.Result != resultFail {
+				t.Errorf("the result is %s", r.Result)
+			}
+		})
+	}
+	tx := transaction(t, "a@example.com", "spf=none, dkim=none")
+	tx.SetAuthResult(mail.AuthResult{Method: "arc", Result: "pass", Properties: []mail.Property{
+		{Type: "policy", Name: "trusted", Value: "list.test"}, {Type: "policy", Name: "dmarc", Value: "pass"}, {Type: "header", Name: "from", Value: "example.com"},
+	}})
+	v, err := h.Handle(t.Context(), tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Observe(t.Context(), tx, mail.Outcome{Stage: mail.StageData, Verdict: v})
+	if got := k.results(t, "example.com", start); len(got) != 1 || got[0].Disposition != PolicyNone || got[0].Override != OverrideLocal {
+		t.Errorf("counted %+v", got)
+	}
+}
+
 func TestUnchecked(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

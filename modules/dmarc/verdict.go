@@ -27,9 +27,9 @@ const (
 	maxShown  = 4 // identifiers in a reason
 )
 
-// action gives what the settings say of a finding, and the domain of the override
-// that says it, "" if none does.
-func (d *DMARC) action(f *finding) (action, override string) {
+// action gives what is to be done about a finding, and why if that is neither the
+// policy nor what the settings make of it: an override or a trusted seal.
+func (d *DMARC) action(tx *mail.Transaction, f *finding) (action, because string) {
 	switch f.result {
 	case resultTempError:
 		return d.TempError, ""
@@ -37,9 +37,12 @@ func (d *DMARC) action(f *finding) (action, override string) {
 	default:
 		return actionAccept, ""
 	}
+	if sealer := sealedBy(tx, f.author); sealer != "" {
+		return actionAccept, "ARC saves it: " + sealer + " is trusted and has sealed that DMARC passed there"
+	}
 	for name := f.author; name != ""; _, name, _ = strings.Cut(name, ".") {
 		if action, ok := d.overrides[name]; ok {
-			return action, name
+			return action, "the override for " + name + " says " + action
 		}
 	}
 	switch f.applied {
@@ -52,16 +55,36 @@ func (d *DMARC) action(f *finding) (action, override string) {
 	}
 }
 
+// sealedBy gives the trusted sealer of a message's ARC chain who found that DMARC
+// passes for the author's domain, "" if there is none. arc_verify says so by the
+// properties of its result.
+func sealedBy(tx *mail.Transaction, author string) string {
+	for _, r := range tx.AuthResults() {
+		if r.Method != "arc" || r.Result != resultPass {
+			continue
+		}
+		said := make(map[string]string, len(r.Properties))
+		for _, p := range r.Properties {
+			said[p.Type+"."+p.Name] = p.Value
+		}
+		if said["policy.dmarc"] == resultPass && normal(said["header.from"]) == author {
+			return said["policy.trusted"]
+		}
+	}
+	return ""
+}
+
 // judge gives the severest verdict that the settings have for the findings: of
 // several authors' domains those count that fail (RFC 7489 section 6.6.1).
 func (d *DMARC) judge(tx *mail.Transaction, findings []*finding) mail.Verdict {
 	var reasons []string
 	worst, level := findings[0], 0
 	for _, f := range findings {
-		action, override := d.action(f)
+		action, because := d.action(tx, f)
 		reason := f.String()
-		if override != "" {
-			reason += "; the override for " + override + " says " + action
+		if because != "" {
+			// It comes first: the rest may be cut.
+			reason = because + "; " + reason
 		}
 		reasons = append(reasons, mail.Printable(reason, maxReason/len(findings)-4))
 		tx.SetAuthResult(f.authResult())
