@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
@@ -34,7 +35,7 @@ func init() { core.Register(ClamAV{}) }
 type ClamAV struct {
 	// Address is where clamd listens: "unix:path" (its LocalSocket) or
 	// "tcp:host:port" (its TCPAddr and TCPSocket).
-	Address Address `config:"address,required,fileonly" example:"unix:/run/clamav/clamd.ctl"`
+	Address backend.Address `config:"address,required,fileonly" example:"unix:/run/clamav/clamd.ctl"`
 	// Infected is what happens to a message with a virus: reject refuses it with
 	// 554, quarantine keeps it out of the inbox, tag lets it pass with the
 	// signature's name in X-Virus-Status.
@@ -74,11 +75,9 @@ func (ClamAV) Module() core.Info {
 // all handlers that ask the same clamd, and across changes of the configuration.
 func (c *ClamAV) Provision(ctx *core.Context) error {
 	c.hostname, c.now = ctx.Hostname(), ctx.Now()
-	if c.Address.network == "unix" {
-		c.Address.name = ctx.Path(c.Address.name)
-	}
+	c.Address.Resolve(ctx.Path)
 	name := fmt.Sprintf("clamav/%s/%d", c.Address, c.MaxConnections)
-	shared, err := core.Shared(ctx, name, func() (*gate, error) { return newGate(c.MaxConnections), nil })
+	shared, err := core.Shared(ctx, name, func() (*backend.Gate, error) { return backend.NewGate("clamd", c.MaxConnections), nil })
 	if err != nil {
 		return err
 	}
@@ -89,8 +88,8 @@ func (c *ClamAV) Provision(ctx *core.Context) error {
 // Validate checks the settings.
 func (c *ClamAV) Validate() core.Problems {
 	var problems core.Problems
-	if c.Address.network == "unix" && len(c.Address.name) > maxSocketPath {
-		problems.Errorf("address", "the socket path %s has %d bytes; the system allows %d", c.Address.name, len(c.Address.name), maxSocketPath)
+	if fault := c.Address.Fault(); fault != "" {
+		problems.Errorf("address", "%s", fault)
 	}
 	return problems
 }
@@ -115,7 +114,7 @@ func (c *ClamAV) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict
 	began := c.now()
 	answer, err := c.client.scan(ctx, connections.NetworkOf(tx.Session.RemoteAddr.Addr()), tx.Message.Open())
 	switch {
-	case errors.Is(err, errBusy):
+	case errors.Is(err, backend.ErrBusy):
 		// Many messages at once are no fault of clamd's, for which on_error might
 		// let them pass unscanned.
 		return mail.Defer(mail.NewReply(451, 3, 2, "Virus scanner is busy, try again later"), err.Error()), nil

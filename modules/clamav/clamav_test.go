@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mox-like/mox-like/core/backend"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/coretest"
@@ -19,7 +21,7 @@ import (
 )
 
 // newHandler gives a handler with the defaults, but for what set changes.
-func newHandler(address Address, set func(*ClamAV)) *ClamAV {
+func newHandler(address backend.Address, set func(*ClamAV)) *ClamAV {
 	c := &ClamAV{
 		Address: address, Infected: "reject", TooLarge: "accept", MaxSize: 25 << 20,
 		MaxConnections: 10, ConnectTimeout: 5 * time.Second,
@@ -28,7 +30,7 @@ func newHandler(address Address, set func(*ClamAV)) *ClamAV {
 	if set != nil {
 		set(c)
 	}
-	c.client = &client{address: address, gate: newGate(c.MaxConnections), connectTimeout: c.ConnectTimeout}
+	c.client = &client{address: address, gate: backend.NewGate("clamd", c.MaxConnections), connectTimeout: c.ConnectTimeout}
 	return c
 }
 
@@ -117,9 +119,9 @@ func TestClamdFindsWhatIsInMessages(t *testing.T) {
 		"zip in base64":         {attachment(zipped(t, []byte(eicar))), infected},
 		"clean zip":             {attachment(zipped(t, []byte("some text"))), clean},
 	}
-	for _, address := range []Address{clamd.unix, clamd.tcp} {
+	for _, address := range []backend.Address{clamd.unix, clamd.tcp} {
 		for name, test := range tests {
-			t.Run(address.network+"/"+name, func(t *testing.T) {
+			t.Run(address.Network+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				got, err := newHandler(address, nil).Handle(t.Context(), newTransaction(t, test.raw))
 				if err != nil {
@@ -246,7 +248,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestNoDaemonIsAnError(t *testing.T) {
 	t.Parallel()
-	for _, address := range []Address{{"unix", "/nowhere/clamd.sock"}, {"tcp", fmt.Sprint("127.0.0.1:", freePort(t))}} {
+	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/clamd.sock"}, {Network: "tcp", Name: fmt.Sprint("127.0.0.1:", freePort(t))}} {
 		tx := newTransaction(t, append([]byte("X-Virus-Status: Clean\r\n"), plain("Hello\r\n")...))
 		verdict, err := newHandler(address, nil).Handle(t.Context(), tx)
 		if err == nil {
@@ -279,7 +281,7 @@ func TestAddress(t *testing.T) {
 		"udp:127.0.0.1:3310":         false,
 	}
 	for text, good := range tests {
-		var a Address
+		var a backend.Address
 		err := a.UnmarshalText([]byte(text))
 		if (err == nil) != good {
 			t.Errorf("%q: error %v", text, err)
@@ -296,9 +298,9 @@ func TestValidate(t *testing.T) {
 		c    ClamAV
 		want []string
 	}{
-		"good": {ClamAV{Address: Address{"unix", "/run/clamd.ctl"}, ConnectTimeout: time.Second}, nil},
+		"good": {ClamAV{Address: backend.Address{Network: "unix", Name: "/run/clamd.ctl"}, ConnectTimeout: time.Second}, nil},
 		"long path": {
-			ClamAV{Address: Address{"unix", "/" + strings.Repeat("x", 107)}},
+			ClamAV{Address: backend.Address{Network: "unix", Name: "/" + strings.Repeat("x", 107)}},
 			[]string{"error: address"},
 		},
 	}
@@ -323,8 +325,8 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func BenchmarkScan4KB(b *testing.B) {
 	clamd := startClamd(b)
 	raw := plain(strings.Repeat("Some text of a line in a message.\r\n", 118))
-	for _, address := range []Address{clamd.unix, clamd.tcp} {
-		b.Run(address.network, func(b *testing.B) {
+	for _, address := range []backend.Address{clamd.unix, clamd.tcp} {
+		b.Run(address.Network, func(b *testing.B) {
 			c := newHandler(address, nil)
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
@@ -348,7 +350,7 @@ func TestSettingsFromTheFile(t *testing.T) {
 		Address: clamd.unix, Infected: "reject", TooLarge: "accept", MaxSize: 25 << 20,
 		MaxConnections: 10, ConnectTimeout: 5 * time.Second,
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(ClamAV{}, Address{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(ClamAV{}, backend.Address{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	verdict, err := c.Handle(t.Context(), newTransaction(t, attachment([]byte(eicar))))

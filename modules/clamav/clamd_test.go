@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mox-like/mox-like/core/backend"
+
 	"go.uber.org/goleak"
 )
 
@@ -23,7 +25,7 @@ const eicar = `X5O!P%@AP[4\PZX54(P^)7CC)7}` + `$EICAR-STANDARD-ANTIVIRUS-TEST-FI
 
 // daemon is a clamd of the test's own, with one signature.
 type daemon struct {
-	unix, tcp Address
+	unix, tcp backend.Address
 }
 
 // startClamd runs clamd with a few settings and those given, until the
@@ -67,8 +69,8 @@ func startClamd(tb testing.TB, settings ...string) daemon {
 	writeFile(tb, filepath.Join(dir, "clamd.conf"), strings.Join(lines, "\n")+"\n")
 	run(tb, exec.Command(program, "--config-file="+filepath.Join(dir, "clamd.conf")))
 	return daemon{
-		unix: Address{"unix", filepath.Join(dir, "clamd.sock")},
-		tcp:  Address{"tcp", fmt.Sprint("127.0.0.1:", port)},
+		unix: backend.Address{Network: "unix", Name: filepath.Join(dir, "clamd.sock")},
+		tcp:  backend.Address{Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)},
 	}
 }
 

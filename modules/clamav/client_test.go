@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/core/backend"
 )
 
 // fake listens on loopback and lets serve play clamd on each connection.
-func fake(tb testing.TB, serve func(net.Conn)) Address {
+func fake(tb testing.TB, serve func(net.Conn)) backend.Address {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,7 +38,7 @@ func fake(tb testing.TB, serve func(net.Conn)) Address {
 		}
 	}()
 	tb.Cleanup(func() { l.Close(); <-done })
-	return Address{"tcp", l.Addr().String()}
+	return backend.Address{Network: "tcp", Name: l.Addr().String()}
 }
 
 // readStream reads one INSTREAM command to its end.

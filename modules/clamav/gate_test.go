@@ -1,16 +1,10 @@
 package clamav
 
 import (
-	"context"
-	"errors"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/mail"
@@ -25,7 +19,7 @@ func TestCongestionIsNoFailure(t *testing.T) {
 		Name: "clamav", Handler: c, Stages: mail.AtData, Timeout: 4 * time.Second, Breaker: chain.NewBreaker("clamav", nil),
 	}
 	chained := chain.New([]*chain.Step{step}, chain.Options{})
-	if err := c.client.gate.enter(t.Context(), network); err != nil {
+	if err := c.client.gate.Enter(t.Context(), network); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -42,56 +36,10 @@ func TestCongestionIsNoFailure(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("waited for %s, want a quarter of the time limit", took)
 	}
-	c.client.gate.leave()
+	c.client.gate.Leave()
 	tx := newTransaction(t, plain("Hello\r\n"))
 	chained.Run(t.Context(), mail.StageData, tx)
 	if e := tx.Entries[0]; e.Note != "" || !strings.HasPrefix(e.Reason, "clean") {
 		t.Errorf("after the crowd: %+v", e)
 	}
-	if g := c.client.gate; g.taken != 0 || len(g.turns) != 0 || len(g.waiting) != 0 {
-		t.Errorf("left behind: %d slots, turns %v, waiting %v", g.taken, g.turns, g.waiting)
-	}
-}
-
-// TestGateTakesTurns: one client's many messages do not keep the others waiting.
-func TestGateTakesTurns(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1)
-		if err := g.enter(t.Context(), network); err != nil {
-			t.Fatal(err)
-		}
-		other, gone := netip.MustParsePrefix("192.0.2.2/32"), netip.MustParsePrefix("192.0.2.3/32")
-		cancelled, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		var order []string
-		for _, from := range []netip.Prefix{network, network, gone, network, other} {
-			wg.Go(func() {
-				ctx := t.Context()
-				if from == gone {
-					ctx = cancelled
-				}
-				if err := g.enter(ctx, from); err != nil {
-					if from != gone || !errors.Is(err, context.Canceled) {
-						t.Errorf("%s: %v", from, err)
-					}
-					return
-				}
-				order = append(order, from.Addr().String())
-				time.Sleep(time.Second) //nolint:forbidigo // the clock is synctest's
-				g.leave()
-			})
-			synctest.Wait()
-		}
-		cancel()
-		synctest.Wait()
-		g.leave()
-		wg.Wait()
-		if diff := cmp.Diff([]string{"192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.1"}, order); diff != "" {
-			t.Errorf("order (-want +got):\n%s", diff)
-		}
-		if g.taken != 0 || len(g.turns) != 0 || len(g.waiting) != 0 {
-			t.Errorf("left behind: %d slots, turns %v, waiting %v", g.taken, g.turns, g.waiting)
-		}
-	})
 }

@@ -8,53 +8,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/mox-like/mox-like/core/backend"
 )
-
-// Address is where spamd listens, in the file "unix:path" or "tcp:host:port".
-type Address struct {
-	network, name string
-}
-
-// maxSocketPath is the longest path of a Unix socket on Linux: sun_path has 108
-// bytes with the final zero (unix(7)).
-const maxSocketPath = 107
-
-var errAddress = errors.New(`an address is "unix:path" or "tcp:host:port", such as "tcp:127.0.0.1:783"`)
-
-// UnmarshalText reads an address as the file writes it.
-func (a *Address) UnmarshalText(text []byte) error {
-	network, name, ok := strings.Cut(string(text), ":")
-	if !ok || name == "" {
-		return errAddress
-	}
-	switch network {
-	case "unix":
-	case "tcp":
-		host, port, err := net.SplitHostPort(name)
-		if err != nil || host == "" || port == "" {
-			return errAddress
-		}
-	default:
-		return errAddress
-	}
-	a.network, a.name = network, name
-	return nil
-}
-
-// String gives the form that UnmarshalText reads.
-func (a Address) String() string { return a.network + ":" + a.name }
-
-// MarshalText is String.
-func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // client asks one spamd. Each message has a connection of its own: spamd answers
 // and closes. A client is safe for concurrent use.
 type client struct {
-	address        Address
-	gate           *gate
+	address        backend.Address
+	gate           *backend.Gate
 	connectTimeout time.Duration
 }
 
@@ -67,14 +31,14 @@ type message struct {
 }
 
 // report has spamd judge a message of a client's network. It ends when ctx does;
-// the error is errBusy when spamd could not be asked in time.
+// the error is backend.ErrBusy when spamd could not be asked in time.
 func (c *client) report(ctx context.Context, network netip.Prefix, m message) (report, error) {
-	if err := c.gate.enter(ctx, network); err != nil {
+	if err := c.gate.Enter(ctx, network); err != nil {
 		return report{}, fmt.Errorf("wait for spamd at %s: %w", c.address, err)
 	}
-	defer c.gate.leave()
+	defer c.gate.Leave()
 	dialer := net.Dialer{Timeout: c.connectTimeout}
-	conn, err := dialer.DialContext(ctx, c.address.network, c.address.name)
+	conn, err := dialer.DialContext(ctx, c.address.Network, c.address.Name)
 	if err != nil {
 		return report{}, fmt.Errorf("connect to spamd at %s: %w; check that spamd runs and listens there", c.address, err)
 	}

@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mox-like/mox-like/core/backend"
+
 	"github.com/google/go-cmp/cmp"
 )
 
 // fake listens on loopback and lets serve play spamd on each connection.
-func fake(tb testing.TB, serve func(net.Conn)) Address {
+func fake(tb testing.TB, serve func(net.Conn)) backend.Address {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,7 +39,7 @@ func fake(tb testing.TB, serve func(net.Conn)) Address {
 		}
 	}()
 	tb.Cleanup(func() { l.Close(); <-done })
-	return Address{"tcp", l.Addr().String()}
+	return backend.Address{Network: "tcp", Name: l.Addr().String()}
 }
 
 // respond reads a request to its end and answers. That the client has gone
@@ -160,7 +162,7 @@ func TestNoDaemonIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range []Address{{"unix", "/nowhere/spamd.sock"}, {"tcp", fmt.Sprint("127.0.0.1:", port)}} {
+	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/spamd.sock"}, {Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)}} {
 		tx := newTransaction(t, "X-Spam-Flag: NO\r\n"+letter)
 		verdict, err := newHandler(address, nil).Handle(t.Context(), tx)
 		if err == nil {

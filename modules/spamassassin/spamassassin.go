@@ -23,6 +23,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/connections"
 	"github.com/mox-like/mox-like/core/mail"
@@ -46,7 +47,7 @@ func init() { core.Register(SpamAssassin{}) }
 type SpamAssassin struct {
 	// Address is where spamd listens: "tcp:host:port" (its --listen) or "unix:path"
 	// (its --socketpath).
-	Address Address `config:"address,required,fileonly" example:"tcp:127.0.0.1:783"`
+	Address backend.Address `config:"address,required,fileonly" example:"tcp:127.0.0.1:783"`
 	// User is whose settings and Bayes database spamd uses: "recipient" is the
 	// recipient's address, in lower case and without what follows a plus sign,
 	// "domain" is the recipient's domain, anything else is the name itself, and none
@@ -100,11 +101,9 @@ func (SpamAssassin) Module() core.Info {
 // all handlers that ask the same spamd, and across changes of the configuration.
 func (s *SpamAssassin) Provision(ctx *core.Context) error {
 	s.name, s.now = ctx.Name(), ctx.Now()
-	if s.Address.network == "unix" {
-		s.Address.name = ctx.Path(s.Address.name)
-	}
+	s.Address.Resolve(ctx.Path)
 	name := fmt.Sprintf("spamassassin/%s/%d", s.Address, s.MaxConnections)
-	shared, err := core.Shared(ctx, name, func() (*gate, error) { return newGate(s.MaxConnections), nil })
+	shared, err := core.Shared(ctx, name, func() (*backend.Gate, error) { return backend.NewGate("spamd", s.MaxConnections), nil })
 	if err != nil {
 		return err
 	}
@@ -122,8 +121,8 @@ const (
 // Validate checks the settings.
 func (s *SpamAssassin) Validate() core.Problems {
 	var problems core.Problems
-	if s.Address.network == "unix" && len(s.Address.name) > maxSocketPath {
-		problems.Errorf("address", "the socket path %s has %d bytes; the system allows %d", s.Address.name, len(s.Address.name), maxSocketPath)
+	if fault := s.Address.Fault(); fault != "" {
+		problems.Errorf("address", "%s", fault)
 	}
 	if s.User != "" && !isUserName(s.User) {
 		problems.Errorf("user", "%q is no name for spamd: up to %d letters, digits and the signs . _ + = - @, not beginning with a dot or a dash", mail.Printable(s.User, 80), maxUser)
@@ -173,7 +172,7 @@ func (s *SpamAssassin) Handle(ctx context.Context, tx *mail.Transaction) (mail.V
 		user: s.user(tx.Envelope.Recipients),
 	})
 	switch {
-	case errors.Is(err, errBusy):
+	case errors.Is(err, backend.ErrBusy):
 		// Many messages at once are no fault of spamd's, for which on_error might let
 		// them pass unjudged.
 		return mail.Defer(mail.NewReply(451, 3, 2, "Spam filter is busy, try again later"), err.Error()), nil

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mox-like/mox-like/core/backend"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/coretest"
@@ -18,7 +20,7 @@ import (
 const gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 // newHandler gives a handler with the defaults, but for what set changes.
-func newHandler(address Address, set func(*SpamAssassin)) *SpamAssassin {
+func newHandler(address backend.Address, set func(*SpamAssassin)) *SpamAssassin {
 	s := &SpamAssassin{
 		Address: address, Tag: 5, Quarantine: 5, Reject: 10, Weight: 1, MaxSize: 512_000, TooLarge: "accept",
 		MaxConnections: 5, ConnectTimeout: 5 * time.Second, name: "spamassassin", now: time.Now,
@@ -26,7 +28,7 @@ func newHandler(address Address, set func(*SpamAssassin)) *SpamAssassin {
 	if set != nil {
 		set(s)
 	}
-	s.client = &client{address: address, gate: newGate(s.MaxConnections), connectTimeout: s.ConnectTimeout}
+	s.client = &client{address: address, gate: backend.NewGate("spamd", s.MaxConnections), connectTimeout: s.ConnectTimeout}
 	return s
 }
 
@@ -72,9 +74,9 @@ func TestSpamdJudges(t *testing.T) {
 		"ham":             {letter + "Dear colleagues,\r\nhere are the minutes.\r\n", mail.ActionContinue, "NO", "NO_RECEIVED"},
 		"empty":           {"", mail.ActionContinue, "NO", "MISSING_HEADERS"},
 	}
-	for _, address := range []Address{spamd.unix, spamd.tcp} {
+	for _, address := range []backend.Address{spamd.unix, spamd.tcp} {
 		for name, test := range tests {
-			t.Run(address.network+"/"+name, func(t *testing.T) {
+			t.Run(address.Network+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				tx := newTransaction(t, test.raw)
 				// An empty message lacks so much that it has several points.
@@ -209,7 +211,7 @@ func TestManyForgedFields(t *testing.T) {
 	for i := range 1900 {
 		fmt.Fprintf(&b, "X-Spam-%d: forged\r\n", i)
 	}
-	got, err := newHandler(Address{"tcp", "127.0.0.1:1"}, nil).Handle(t.Context(), newTransaction(t, b.String()+letter))
+	got, err := newHandler(backend.Address{Network: "tcp", Name: "127.0.0.1:1"}, nil).Handle(t.Context(), newTransaction(t, b.String()+letter))
 	if err != nil || got.Action != mail.ActionReject || got.Reply.Code != 550 {
 		t.Errorf("verdict %+v, %v; want a rejection before spamd is asked", got, err)
 	}
@@ -246,7 +248,7 @@ func TestTooLarge(t *testing.T) {
 	for setting, want := range tests {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
-			s := newHandler(Address{"tcp", "127.0.0.1:1"}, func(s *SpamAssassin) { s.MaxSize, s.TooLarge = 1000, setting })
+			s := newHandler(backend.Address{Network: "tcp", Name: "127.0.0.1:1"}, func(s *SpamAssassin) { s.MaxSize, s.TooLarge = 1000, setting })
 			tx := newTransaction(t, "X-Spam-Status: No, score=-100\r\n"+letter+strings.Repeat("x", 1000))
 			got, err := s.Handle(t.Context(), tx)
 			if err != nil || got.Action != want.action || got.Reply.Code != want.code || !strings.HasPrefix(got.Reason, "not judged: ") {
@@ -346,7 +348,7 @@ func TestSettingsFromTheFile(t *testing.T) {
 		Address: spamd.unix, Tag: 5, Quarantine: 5, Reject: 10, Weight: 1, MaxSize: 512_000, TooLarge: "accept",
 		MaxConnections: 5, ConnectTimeout: 5 * time.Second,
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(SpamAssassin{}, Address{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(SpamAssassin{}, backend.Address{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	other := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin \"again\" {\n address = %q\n reject = 20\n}", spamd.unix))
@@ -363,7 +365,7 @@ func TestAddress(t *testing.T) {
 		"tcp:127.0.0.1:": false, "udp:127.0.0.1:783": false,
 	}
 	for text, good := range tests {
-		var a Address
+		var a backend.Address
 		if err := a.UnmarshalText([]byte(text)); (err == nil) != good {
 			t.Errorf("%q: error %v", text, err)
 		}

@@ -14,12 +14,14 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mox-like/mox-like/core/backend"
+
 	"go.uber.org/goleak"
 )
 
 // spamd is the daemon of this package's tests. It takes two seconds to start, so
 // there is one for all.
-var spamd struct{ unix, tcp Address }
+var spamd struct{ unix, tcp backend.Address }
 
 func TestMain(m *testing.M) {
 	stop, err := startSpamd()
@@ -69,11 +71,11 @@ func startSpamd() (stop func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	spamd.tcp = Address{"tcp", fmt.Sprint("127.0.0.1:", port)}
-	spamd.unix = Address{"unix", filepath.Join(dir, "spamd.sock")}
+	spamd.tcp = backend.Address{Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)}
+	spamd.unix = backend.Address{Network: "unix", Name: filepath.Join(dir, "spamd.sock")}
 	command := exec.Command(program, append([]string{
 		"--local", "--nouser-config", "--siteconfigpath=" + filepath.Join(dir, "etc"), "--helper-home-dir=" + filepath.Join(dir, "home"),
-		"--listen=" + spamd.tcp.name, "--listen=" + spamd.unix.name, "--socketmode=0666", "--allowed-ips=127.0.0.1",
+		"--listen=" + spamd.tcp.Name, "--listen=" + spamd.unix.Name, "--socketmode=0666", "--allowed-ips=127.0.0.1",
 		"--min-children=2", "--max-children=2", "--syslog=stderr",
 	}, as...)...)
 	command.Env = append(os.Environ(), "HOME="+filepath.Join(dir, "home"))

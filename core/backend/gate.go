@@ -1,4 +1,4 @@
-package spamassassin
+package backend
 
 import (
 	"context"
@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// gate bounds how many messages one spamd is asked about at once. Those who wait
+// Gate bounds how many messages one daemon is asked about at once. Those who wait
 // are let in by turns, one of each client's network, so that one client with many
-// messages does not keep the others waiting. Instances of the handler share it.
-type gate struct {
-	slots int
+// messages does not keep the others waiting. Instances of a handler share it. It is
+// safe for concurrent use.
+type Gate struct {
+	daemon string
+	slots  int
 
 	mu      sync.Mutex
 	taken   int                              // guarded by mu
@@ -22,12 +24,14 @@ type gate struct {
 	turns   []netip.Prefix                   // guarded by mu: the networks of those who wait, the next first
 }
 
-func newGate(slots int) *gate {
-	return &gate{slots: slots, waiting: make(map[netip.Prefix][]chan struct{})}
+// NewGate makes a gate with so many slots. Its errors name the daemon.
+func NewGate(daemon string, slots int) *Gate {
+	return &Gate{daemon: daemon, slots: slots, waiting: make(map[netip.Prefix][]chan struct{})}
 }
 
-// errBusy is returned when no slot has come free in time.
-var errBusy = errors.New("spamd is busy")
+// ErrBusy is returned when no slot has come free in time: that is no outage of the
+// daemon.
+var ErrBusy = errors.New("busy")
 
 // waitFraction is the part of the time for a message that may be spent in waiting
 // for a slot, as a divisor; without a limit of time maxWait holds.
@@ -36,9 +40,9 @@ const (
 	maxWait      = 15 * time.Second
 )
 
-// enter takes a slot. If there is none it waits, and gives errBusy when that
-// takes too long.
-func (g *gate) enter(ctx context.Context, network netip.Prefix) error {
+// Enter takes a slot, which the caller gives back by Leave. If there is none it
+// waits, and gives ErrBusy when that takes too long.
+func (g *Gate) Enter(ctx context.Context, network netip.Prefix) error {
 	turn := g.queue(network)
 	if turn == nil {
 		return nil
@@ -54,7 +58,7 @@ func (g *gate) enter(ctx context.Context, network netip.Prefix) error {
 	case <-turn:
 		return nil
 	case <-timer.C:
-		err = fmt.Errorf("%w: none of its %d connections came free in %s; it is slow, or max_connections too low", errBusy, g.slots, patience.Round(time.Millisecond))
+		err = fmt.Errorf("%s is %w: none of its %d connections came free in %s; it is slow, or max_connections too low", g.daemon, ErrBusy, g.slots, patience.Round(time.Millisecond))
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -65,7 +69,7 @@ func (g *gate) enter(ctx context.Context, network netip.Prefix) error {
 }
 
 // queue takes a slot, or gives what is closed when one is taken for the caller.
-func (g *gate) queue(network netip.Prefix) chan struct{} {
+func (g *Gate) queue(network netip.Prefix) chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.taken < g.slots {
@@ -81,7 +85,7 @@ func (g *gate) queue(network netip.Prefix) chan struct{} {
 }
 
 // withdraw ends a wait; it is false when the slot is there already.
-func (g *gate) withdraw(network netip.Prefix, turn chan struct{}) bool {
+func (g *Gate) withdraw(network netip.Prefix, turn chan struct{}) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(g.waiting[network], turn)
@@ -97,8 +101,8 @@ func (g *gate) withdraw(network netip.Prefix, turn chan struct{}) bool {
 	return true
 }
 
-// leave gives the slot to the next network's first, or back.
-func (g *gate) leave() {
+// Leave gives the slot to the next network's first, or back.
+func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.turns) == 0 {
@@ -117,4 +121,4 @@ func (g *gate) leave() {
 }
 
 // Close is there for core.Shared; a gate holds nothing that must be released.
-func (*gate) Close() error { return nil }
+func (*Gate) Close() error { return nil }
