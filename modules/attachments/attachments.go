@@ -6,10 +6,21 @@
 // and 2047, as mail programs show them, broken ones too. Memory does not grow
 // with the message: an attachment is decoded block by block at the place that is
 // needed, and of an archive only the list, the begin of each entry and nested
-// archives are read. Parts, depth, header sizes, entries and what is unpacked are
-// bounded. It does not look into other archives (gzip, tar, rar, 7z), winmail.dat
-// and uuencoded text, and does not know which of the ways of broken messages a
-// certain mail program goes.
+// archives are read. Parts, depth, header sizes, entries, what is unpacked and what
+// is decoded in all are bounded; what is beyond a bound, or takes longer than the
+// handler may, is too complex, never let through as an error.
+//
+// Where mail programs differ in how they read something, all readings known are
+// looked at: fields that come twice and disagree, with comments and without, padding
+// within base64, names with gaps. A zip archive must say the same in its list and in
+// its entries and have no piece of another one between them.
+//
+// It does not look into other archives (gzip, tar, rar, 7z), winmail.dat and
+// uuencoded text. It finds a zip archive behind something else only if its name is
+// that of one, and of an entry only what the list says that it has, not what may
+// follow the end of its compressed data. Names are not cut at the length that a
+// certain file system allows. Multiparts and messages that are encoded are looked
+// into two deep.
 package attachments
 
 import (
@@ -134,14 +145,26 @@ const maxPattern = 100
 
 // Handle examines the message.
 func (a *Attachments) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
-	x := &examination{Attachments: a, alive: ctx.Err}
-	f, isDigest := readFields(tx.Message.Header, false)
-	x.parts = 1
-	err := x.walk(tx.Message.OpenBody(), &f, isDigest, 0)
-	if err != nil && !errors.Is(err, errEnough) {
+	x := &examination{Attachments: a, budget: newBudget(tx.Message.Size, ctx.Err)}
+	if err := x.examine(tx.Message); err != nil && !errors.Is(err, errEnough) {
 		return mail.Verdict{}, fmt.Errorf("examine attachments: %w", err)
 	}
 	return x.verdict(tx), nil
+}
+
+// examine looks at a message. That its time is up, or that it makes more work than
+// it is worth, is the fault of the message, not an error.
+func (x *examination) examine(m *mail.Message) error {
+	x.parts = 1
+	f, isDigest := readFields(m.Header, false)
+	err := x.walk(m.OpenBody(), &f, isDigest, 0)
+	switch {
+	case errors.Is(err, errWork):
+		return x.tooComplex(fmt.Sprintf("to decode it takes more than %d times its size", workFactor))
+	case errors.Is(err, context.DeadlineExceeded):
+		return x.tooComplex("it takes longer than timeout")
+	}
+	return err
 }
 
 // verdict acts on what was found.

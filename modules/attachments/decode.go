@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -19,30 +20,33 @@ const (
 	identity encoding = iota
 	base64
 	quotedPrintable
+	// base64Whole and base64Parts are how some programs read base64 with padding
+	// amid it: the former skips it, the latter ends a group with every sign of it.
+	base64Whole
+	base64Parts
 )
 
 // encodingsOf gives the encodings that a part may be read by. A part has one; if
-// it has several fields that disagree, programs do about which counts.
+// it has several fields that disagree, or comments in one, programs do about which
+// counts.
 func encodingsOf(h mail.HeaderSection) []encoding {
 	var list []encoding
 	for f := range h.All("Content-Transfer-Encoding") {
-		word := strings.ToLower(strings.TrimSpace(f.Value()))
-		if i := strings.IndexAny(word, " \t;("); i >= 0 {
-			word = word[:i]
-		}
-		e := identity
-		switch word {
-		case "base64":
-			e = base64
-		case "quoted-printable":
-			e = quotedPrintable
-		}
-		known := false
-		for _, other := range list {
-			known = known || other == e
-		}
-		if !known {
-			list = append(list, e)
+		for _, value := range readings(f.Value()) {
+			word := strings.ToLower(strings.Trim(value, " \t\""))
+			if i := strings.IndexAny(word, " \t;(\""); i >= 0 {
+				word = word[:i]
+			}
+			e := identity
+			switch word {
+			case "base64":
+				e = base64
+			case "quoted-printable":
+				e = quotedPrintable
+			}
+			if !slices.Contains(list, e) {
+				list = append(list, e)
+			}
 		}
 	}
 	if list == nil {
@@ -58,6 +62,8 @@ type decoder struct {
 	bits     uint32 // base64: those of an unfinished group
 	digits   uint8  // base64: how many digits they are; quoted-printable: 1 behind "=", 2 behind a digit, 3 behind "=" and white space
 	digit    byte   // quoted-printable: the first digit
+	padded   bool   // base64: behind a sign of padding
+	isOdd    bool   // base64: digits followed padding, so that programs differ
 }
 
 // base64Values has the value of each digit, and 0xff for what is none.
@@ -76,26 +82,35 @@ var base64Values = func() (values [256]byte) {
 // 6.8), and it goes on behind padding, as many programs do.
 func (d *decoder) append(dst, src []byte) []byte {
 	switch d.encoding {
-	case base64:
-		return d.appendBase64(dst, src)
 	case quotedPrintable:
 		return d.appendQuoted(dst, src)
-	default:
+	case identity:
 		return append(dst, src...)
+	default:
+		return d.appendBase64(dst, src)
 	}
 }
 
+// appendBase64 decodes base64. Padding ends a group where it makes it whole; other
+// signs of it are skipped.
 func (d *decoder) appendBase64(dst, src []byte) []byte {
-	bits, digits := d.bits, d.digits
+	bits, digits, padded := d.bits, d.digits, d.padded
 	for _, c := range src {
 		v := base64Values[c]
 		if v == 0xff {
-			if c == '=' {
+			if c != '=' {
+				continue
+			}
+			if d.encoding == base64Parts || d.encoding == base64 && (digits == 3 || digits == 2 && padded) {
 				d.bits, d.digits = bits, digits
 				dst = d.finish(dst)
 				bits, digits = 0, 0
 			}
+			padded = true
 			continue
+		}
+		if padded {
+			padded, d.isOdd = false, true
 		}
 		bits = bits<<6 | uint32(v)
 		if digits++; digits == 4 {
@@ -103,7 +118,7 @@ func (d *decoder) appendBase64(dst, src []byte) []byte {
 			bits, digits = 0, 0
 		}
 	}
-	d.bits, d.digits = bits, digits
+	d.bits, d.digits, d.padded = bits, digits, padded
 	return dst
 }
 
@@ -139,15 +154,16 @@ func (d *decoder) appendQuoted(dst, src []byte) []byte {
 // finish appends what is left of an unfinished group.
 func (d *decoder) finish(dst []byte) []byte {
 	switch {
-	case d.encoding == base64 && d.digits == 2:
-		dst = append(dst, byte(d.bits>>4))
-	case d.encoding == base64 && d.digits == 3:
-		dst = append(dst, byte(d.bits>>10), byte(d.bits>>2))
 	case d.encoding == quotedPrintable && d.digits > 0:
 		dst = append(dst, '=')
 		if d.digits == 2 {
 			dst = append(dst, d.digit)
 		}
+	case d.encoding == quotedPrintable:
+	case d.digits == 2:
+		dst = append(dst, byte(d.bits>>4))
+	case d.digits == 3:
+		dst = append(dst, byte(d.bits>>10), byte(d.bits>>2))
 	}
 	d.bits, d.digits = 0, 0
 	return dst
@@ -172,13 +188,46 @@ const blockSize = 16 << 10
 // errRead is returned when the message itself cannot be read, or its time is up.
 var errRead = errors.New("read message")
 
+// errWork is returned when the work on a message is more than it is worth. It is
+// an errRead, so that nobody takes it for a fault of a file.
+var errWork = fmt.Errorf("%w: too much to decode", errRead)
+
+// Bounds of the work on a message: every byte of it may be looked at so often, and
+// so much more for all.
+const (
+	workFactor = 6
+	workBase   = 16 << 20
+)
+
+// budget is how much work on a message is left.
+type budget struct {
+	// alive gives an error when the work must end.
+	alive func() error
+	left  int64 // bytes
+}
+
+// newBudget gives that of a message by its size.
+func newBudget(size int64, alive func() error) *budget {
+	return &budget{alive: alive, left: workFactor*size + workBase}
+}
+
+// spend takes n bytes of the budget. Its errors are errRead.
+func (b *budget) spend(n int) error {
+	if err := b.alive(); err != nil {
+		return fmt.Errorf("%w: %w", errRead, err)
+	}
+	if b.left -= int64(n); b.left < 0 {
+		return errWork
+	}
+	return nil
+}
+
 // content is what a part has inside, decoded, to be read at any place. It decodes
 // block by block and remembers the state at the begin of each, so that it takes
 // little memory whatever the size.
 type content struct {
-	raw *io.SectionReader
-	// alive gives an error when the work must end.
-	alive func() error
+	raw    *io.SectionReader
+	budget *budget
 
 	encoding encoding
 	marks    []mark  // one a block that was decoded, in order
@@ -195,13 +244,13 @@ type mark struct {
 	state  decoder
 }
 
-func newContent(raw *io.SectionReader, e encoding, alive func() error) *content {
-	return &content{raw: raw, encoding: e, alive: alive, last: decoder{encoding: e}, number: -1}
+func newContent(raw *io.SectionReader, e encoding, b *budget) *content {
+	return &content{raw: raw, encoding: e, budget: b, last: decoder{encoding: e}, number: -1}
 }
 
 // sub gives a part of the content that is read at any place, too.
 func (c *content) sub(offset, size int64) *content {
-	return newContent(io.NewSectionReader(c, offset, size), identity, c.alive)
+	return newContent(io.NewSectionReader(c, offset, size), identity, c.budget)
 }
 
 // reader reads all of it.
@@ -225,13 +274,16 @@ func (c *content) more() bool { return int64(len(c.marks))*blockSize < c.raw.Siz
 
 // ReadAt implements io.ReaderAt. Errors other than io.EOF are errRead.
 func (c *content) ReadAt(p []byte, offset int64) (int, error) {
-	if err := c.alive(); err != nil {
-		return 0, fmt.Errorf("%w: %w", errRead, err)
+	if err := c.budget.spend(0); err != nil {
+		return 0, err
 	}
 	if c.encoding == identity {
 		n, err := c.raw.ReadAt(p, offset)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errRead) {
-			err = fmt.Errorf("%w: %w", errRead, err)
+			return n, fmt.Errorf("%w: %w", errRead, err)
+		}
+		if spent := c.budget.spend(n); spent != nil {
+			return n, spent
 		}
 		return n, err
 	}
@@ -263,14 +315,14 @@ func (c *content) decode(number int) error {
 	if number == c.number {
 		return nil
 	}
-	if err := c.alive(); err != nil {
-		return fmt.Errorf("%w: %w", errRead, err)
-	}
 	if c.input == nil {
 		c.input, c.block = make([]byte, blockSize), make([]byte, 0, blockSize)
 	}
 	start := int64(number) * blockSize
 	input := c.input[:min(blockSize, c.raw.Size()-start)]
+	if err := c.budget.spend(len(input)); err != nil {
+		return err
+	}
 	if n, err := c.raw.ReadAt(input, start); n < len(input) {
 		return fmt.Errorf("%w: %w", errRead, err)
 	}

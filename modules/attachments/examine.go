@@ -40,14 +40,17 @@ type finding struct {
 type examination struct {
 	*Attachments
 
-	alive    func() error
+	budget   *budget
 	parts    int
 	archives int
 	entries  int
 	unpacked int64
-	worst    finding // what was found; the zero finding if nothing was
-	tags     []string
-	head     [headSize]byte // the begin of the file that is looked at
+	// encodedDepth is how many encoded multiparts and messages are around.
+	encodedDepth int
+
+	worst finding // what was found; the zero finding if nothing was
+	tags  []string
+	head  [headSize]byte // the begin of the file that is looked at
 }
 
 // errEnough is returned when nothing that may be found yet changes the verdict.
@@ -185,32 +188,62 @@ func nameOf(names []string) string {
 	return names[0]
 }
 
-// leaf examines a part that holds no others.
-func (x *examination) leaf(raw *io.SectionReader, f fields, isDigest, isDeep bool, depth int) error {
-	if err := x.named(f.names); err != nil {
-		return err
-	}
-	for _, e := range f.encodings {
-		c := newContent(raw, e, x.alive)
-		if f.kind != kindLeaf && e != identity && !isDeep {
-			// Encoded, which RFC 2045 section 6.4 forbids and some programs read.
-			src := io.NewSectionReader(c, 0, raw.Size()+3)
-			inner := &f
-			if f.kind == kindMessage {
-				inner = nil
-			} else {
-				f.encodings = []encoding{identity}
+// body is what is known of a part's body but by its header.
+type body struct {
+	isDigest bool
+	isDeep   bool
+	held     bool // it was walked over and held parts
+	depth    int
+}
+
+// maxEncoded is how many multiparts and messages that are encoded are looked into
+// within each other. RFC 2045 section 6.4 forbids them; some programs read them.
+const maxEncoded = 2
+
+// body examines the body of a part in all ways that its header can be read, but for
+// the one by which parts were found already.
+func (x *examination) body(raw *io.SectionReader, f fields, b body) error {
+	encodings := f.encodings
+	for i := 0; i < len(encodings); i++ {
+		e := encodings[i]
+		c := newContent(raw, e, x.budget)
+		for _, k := range f.kinds {
+			isPlain := e == identity && k == f.kind()
+			switch {
+			case isPlain && b.held:
+				continue
+			case k == kindLeaf || isPlain || b.isDeep:
+				if err := x.file(c, f.names, 0); err != nil {
+					return err
+				}
+			default:
+				if err := x.rewalk(c, f, k, b); err != nil {
+					return err
+				}
 			}
-			if err := x.walk(src, inner, isDigest, depth+1); err != nil {
-				return err
-			}
-			continue
 		}
-		if err := x.file(c, f.names, 0); err != nil {
-			return err
+		if e == base64 && c.last.isOdd {
+			encodings = append(slices.Clone(encodings), base64Whole, base64Parts)
 		}
 	}
 	return nil
+}
+
+// rewalk walks over a body another time: decoded, or as another kind.
+func (x *examination) rewalk(c *content, f fields, k kind, b body) error {
+	if c.encoding != identity {
+		if x.encodedDepth == maxEncoded {
+			return x.tooComplex(fmt.Sprintf("more than %d multiparts or messages within each other are encoded", maxEncoded))
+		}
+		x.encodedDepth++
+		defer func() { x.encodedDepth-- }()
+	}
+	src := io.NewSectionReader(c, 0, c.raw.Size()+3)
+	if k == kindMessage {
+		return x.walk(src, nil, false, b.depth+1)
+	}
+	f.kinds, f.encodings, f.complexity = []kind{kindMultipart}, []encoding{identity}, ""
+	return x.walk(src, &f, b.isDigest, b.depth+1)
 }
 
 // file examines what a part or an entry of an archive has inside.
@@ -263,8 +296,9 @@ func (x *examination) ole(c *content, names []string) error {
 
 // variants gives the forms in which a name may reach the disk of who opens the
 // file, in lower case: without folders, without signs that are not seen, up to
-// the zero byte, without the dots and spaces at the end that Windows drops, and
-// without what follows a colon, which is no part of the name there.
+// the zero byte, without the dots and spaces at the end that Windows drops, without
+// what follows a colon, which is no part of the name there, or many spaces, and
+// without quotes at the end.
 func variants(name string) []string {
 	if len(name) > maxName {
 		name = name[len(name)-maxName:]
@@ -274,7 +308,7 @@ func variants(name string) []string {
 		if i := strings.LastIndexAny(s, `/\`); i >= 0 {
 			s = s[i+1:]
 		}
-		s = strings.TrimRight(s, ". ")
+		s = strings.TrimRightFunc(s, func(r rune) bool { return r == '.' || r == '\'' || r == '"' || unicode.IsSpace(r) })
 		if s != "" && (len(list) == 0 || list[len(list)-1] != s) {
 			list = append(list, s)
 		}
@@ -288,8 +322,14 @@ func variants(name string) []string {
 	if first, _, cut := strings.Cut(strings.TrimLeft(name, ":"), ":"); cut {
 		add(first)
 	}
+	if first, _, cut := strings.Cut(strings.TrimLeft(name, " "), manySpaces); cut {
+		add(first)
+	}
 	return list
 }
+
+// manySpaces are so many that what follows is cut off, on the disk or on the screen.
+const manySpaces = "    "
 
 // clean gives a name in lower case without what is not seen.
 func clean(name string) string {
@@ -320,9 +360,9 @@ func (x *examination) unpack(r io.Reader) (c *content, free func(), err error) {
 	left := int64(x.MaxUnpacked) - x.unpacked
 	var memory bytes.Buffer
 	n, err := io.Copy(&memory, io.LimitReader(r, min(left+1, unpackMemory)))
-	x.unpacked += n
+	x.addUnpacked(n)
 	if err != nil || n < unpackMemory || n > left {
-		return newContent(io.NewSectionReader(bytes.NewReader(memory.Bytes()), 0, n), identity, x.alive), func() {}, err
+		return newContent(io.NewSectionReader(bytes.NewReader(memory.Bytes()), 0, n), identity, x.budget), func() {}, err
 	}
 	f, err := os.CreateTemp(x.dir, "attachment-*")
 	if err != nil {
@@ -338,12 +378,18 @@ func (x *examination) unpack(r io.Reader) (c *content, free func(), err error) {
 		return nil, nil, fmt.Errorf("%w: write file: %w", errRead, err)
 	}
 	more, err := io.Copy(f, io.LimitReader(r, left+1-n))
-	x.unpacked += more
+	x.addUnpacked(more)
 	if err != nil {
 		free()
 		return nil, nil, err
 	}
-	return newContent(io.NewSectionReader(f, 0, n+more), identity, x.alive), free, nil
+	return newContent(io.NewSectionReader(f, 0, n+more), identity, x.budget), free, nil
+}
+
+// addUnpacked counts what was unpacked. It may be looked at as the message itself.
+func (x *examination) addUnpacked(n int64) {
+	x.unpacked += n
+	x.budget.left += workFactor * n
 }
 
 // unpackMemory is how much of an archive in an archive is kept in memory.

@@ -87,7 +87,8 @@ func sniff(head []byte) string {
 	return name
 }
 
-// isDOS tells programs for DOS and Windows. Text may begin with MZ, too.
+// isDOS tells programs for DOS and Windows. Text may begin with MZ, too, but has no
+// control characters.
 func isDOS(head []byte) bool {
 	if len(head) < 2 || string(head[:2]) != "MZ" && string(head[:2]) != "ZM" {
 		return false
@@ -98,7 +99,9 @@ func isDOS(head []byte) bool {
 			return true
 		}
 	}
-	return bytes.IndexByte(head[:min(len(head), 64)], 0) >= 0
+	return bytes.ContainsFunc(head[:min(len(head), 64)], func(r rune) bool {
+		return r < ' ' && !strings.ContainsRune("\t\n\r\f\x1b", r) || r == 0x7f
+	})
 }
 
 // macroMark is a name in the directory of an OLE file that has macros ([MS-OVBA]

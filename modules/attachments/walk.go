@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -31,7 +32,8 @@ type walker struct {
 	inLine  bool  // the last piece was not the end of its line
 
 	levels     int
-	boundaries map[string]int // to the level of the innermost multipart that has it
+	boundaries map[string]int          // to the level of the innermost multipart that has it
+	lengths    [maxBoundary + 1]uint16 // how many of them have a length
 	// stop is the delimiter that was met, until the multipart that it belongs to
 	// takes it.
 	stop struct {
@@ -81,10 +83,15 @@ func (w *walker) part(depth int, inDigest bool) error {
 // entity reads the body of a part.
 func (w *walker) entity(f fields, isDigest bool, depth int) error {
 	start := w.pos
-	if err := w.x.alive(); err != nil {
-		return fmt.Errorf("%w: %w", errRead, err)
+	if err := w.x.budget.spend(0); err != nil {
+		return err
 	}
-	isDeep := f.kind != kindLeaf && depth >= w.x.MaxDepth
+	if f.complexity != "" {
+		if err := w.x.tooComplex(f.complexity); err != nil {
+			return err
+		}
+	}
+	isDeep := f.kind() != kindLeaf && depth >= w.x.MaxDepth
 	if isDeep {
 		if err := w.x.tooComplex(fmt.Sprintf("parts are nested deeper than max_depth, %d", w.x.MaxDepth)); err != nil {
 			return err
@@ -94,24 +101,22 @@ func (w *walker) entity(f fields, isDigest bool, depth int) error {
 	switch {
 	case w.stop.met: // a delimiter within the header: there is no body
 		w.end = min(start, w.end)
-	case f.kind == kindMultipart && !isDeep && len(f.boundaries) > 0:
+	case f.kind() == kindMultipart && !isDeep && len(f.boundaries) > 0:
 		if err := w.multipart(f.boundaries, isDigest, depth); err != nil {
 			return err
 		}
-	case f.kind == kindMessage && !isDeep && f.encodings[0] == identity:
+	case f.kind() == kindMessage && !isDeep && slices.Contains(f.encodings, identity):
 		if err := w.part(depth+1, false); err != nil {
 			return err
 		}
 	default:
 		w.skip()
 	}
-	// What holds parts is no file of its own, but for its name.
-	holds := w.x.parts > before
-	if holds {
-		return w.x.named(f.names)
+	if err := w.x.named(f.names); err != nil {
+		return err
 	}
 	raw := io.NewSectionReader(w.src, start, max(w.end-start, 0))
-	return w.x.leaf(raw, f, isDigest, isDeep, depth)
+	return w.x.body(raw, f, body{isDigest: isDigest, isDeep: isDeep, depth: depth, held: w.x.parts > before})
 }
 
 // multipart reads the parts of a multipart (RFC 2046 section 5.1).
@@ -120,7 +125,9 @@ func (w *walker) multipart(boundaries []string, isDigest bool, depth int) error 
 	level := w.levels
 	outer := make([]int, len(boundaries))
 	for i, b := range boundaries {
-		outer[i] = w.boundaries[b]
+		if outer[i] = w.boundaries[b]; outer[i] == 0 {
+			w.lengths[len(b)]++
+		}
 		w.boundaries[b] = level
 	}
 	w.skip()
@@ -136,6 +143,7 @@ func (w *walker) multipart(boundaries []string, isDigest bool, depth int) error 
 	for i, b := range boundaries {
 		if outer[i] == 0 {
 			delete(w.boundaries, b)
+			w.lengths[len(b)]--
 		} else {
 			w.boundaries[b] = outer[i]
 		}
@@ -154,12 +162,12 @@ func (w *walker) delimiter(line []byte) bool {
 	for len(text) > 0 && text[len(text)-1] <= ' ' {
 		text = text[:len(text)-1]
 	}
-	if len(text) == 0 || len(text) > maxBoundary+2 {
-		return false
-	}
 	level, final := w.boundaries[string(text)], false
 	if level == 0 && bytes.HasSuffix(text, []byte("--")) {
 		level, final = w.boundaries[string(text[:len(text)-2])], true
+	}
+	if level == 0 {
+		level, final = w.beginsWith(text), false
 	}
 	if level == 0 {
 		return false
@@ -167,6 +175,20 @@ func (w *walker) delimiter(line []byte) bool {
 	w.stop.met, w.stop.level, w.stop.final = true, level, final
 	w.end = w.pos - int64(len(line)) - w.prevEnd
 	return true
+}
+
+// beginsWith gives the level of the longest boundary that a text begins with, since
+// a delimiter may have more on its line (RFC 2046 section 5.1.1).
+func (w *walker) beginsWith(text []byte) int {
+	for n := min(len(text), maxBoundary); n > 0; n-- {
+		if w.lengths[n] == 0 {
+			continue
+		}
+		if level := w.boundaries[string(text[:n])]; level != 0 {
+			return level
+		}
+	}
+	return 0
 }
 
 // skip reads up to the next delimiter, or to the end.
@@ -202,7 +224,7 @@ func (w *walker) next() (line []byte, begins, ok bool) {
 	}
 	// The time may be up while a large body is read.
 	if w.pos>>16 != (w.pos+int64(len(line)))>>16 && w.err == nil {
-		w.err = w.x.alive()
+		w.err = w.x.budget.spend(0)
 	}
 	w.pos += int64(len(line))
 	w.inLine = line[len(line)-1] != '\n'

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -33,6 +32,8 @@ const (
 	extraPath  = 0x7075 // Info-ZIP's name in UTF-8
 
 	flagEncrypted = 1 << 0
+	flagLater     = 1 << 3 // the sizes follow the data
+	flagStrong    = 1 << 6 // a way to encrypt
 	flagUTF8      = 1 << 11
 	flagMasked    = 1 << 13 // the directory is encrypted
 
@@ -45,9 +46,10 @@ var errBroken = errors.New("broken")
 
 // directory is where the list of an archive's entries is.
 type directory struct {
-	start int64 // in the file
-	shift int64 // what stands before the archive
-	count uint64
+	start   int64 // in the file
+	shift   int64 // what stands before the archive
+	count   uint64
+	records []span // the records at the end
 }
 
 // entry is one of an archive.
@@ -57,24 +59,29 @@ type entry struct {
 	flags  uint16
 	method uint16
 	packed int64
+	size   int64 // unpacked
 	offset int64 // of its local header, in the file
+	length int64 // of what the directory has of it
 }
 
 // archive looks into a zip archive. isSure tells that it is one; a file that has
 // only the name of one may be anything.
 func (x *examination) archive(c *content, names []string, isSure bool, depth int) error {
 	name := nameOf(names)
-	if depth > x.ArchiveDepth {
-		if !isSure {
-			return nil
-		}
+	if depth > x.ArchiveDepth && isSure {
 		return x.tooComplex(fmt.Sprintf("%s: archives are nested deeper than archive_depth, %d", quoted(name), x.ArchiveDepth))
 	}
-	d, err := findDirectory(c)
-	if errors.Is(err, errBroken) && !isSure {
-		return nil
+	d, err := directory{}, errBroken
+	if depth <= x.ArchiveDepth {
+		d, err = findDirectory(c)
 	}
-	if err == nil {
+	if errors.Is(err, errBroken) && !isSure {
+		var size int64
+		if size, err = c.size(); err == nil {
+			err = searchGap(c, span{0, size})
+		}
+	}
+	if err == nil && d.records != nil {
 		x.archives++
 		err = x.list(c, d, name, depth)
 	}
@@ -92,6 +99,8 @@ func (x *examination) broken(archive string, err error) error {
 func (x *examination) list(c *content, d directory, archive string, depth int) error {
 	in := bufio.NewReaderSize(io.NewSectionReader(c, d.start, math.MaxInt64-d.start), 4<<10)
 	var count uint64
+	var spans []span
+	start := d.start
 	for {
 		e, ok, err := readEntry(in, d)
 		if err != nil {
@@ -101,10 +110,12 @@ func (x *examination) list(c *content, d directory, archive string, depth int) e
 			break
 		}
 		count++
+		start += e.length
 		if err := x.countEntry(); err != nil {
 			return err
 		}
-		err = x.entry(c, e, archive, depth)
+		whole, err := x.entry(c, e, archive, depth)
+		spans = append(spans, whole)
 		if errors.Is(err, errBroken) {
 			err = x.broken(archive, err)
 		}
@@ -116,37 +127,38 @@ func (x *examination) list(c *content, d directory, archive string, depth int) e
 	if count&0xffff != d.count&0xffff {
 		return fmt.Errorf("%w: it has %d entries and says %d", errBroken, count, d.count)
 	}
-	return nil
+	return checkGaps(c, append(append(spans, span{d.start, start}), d.records...))
 }
 
-// entry examines an entry of an archive.
-func (x *examination) entry(c *content, e entry, archive string, depth int) error {
+// entry examines an entry of an archive, and tells where it is.
+func (x *examination) entry(c *content, e entry, archive string, depth int) (span, error) {
 	if err := x.named(e.names); err != nil {
-		return err
+		return span{}, err
 	}
 	if isMacroPart(clean(e.name)) {
 		if err := x.typed([]string{archive}, typeMacros); err != nil {
-			return err
+			return span{}, err
 		}
 	}
-	if e.flags&(flagEncrypted|flagMasked) != 0 {
-		return x.encrypted(archive)
-	}
-	if strings.HasSuffix(e.name, "/") && e.packed == 0 {
-		return nil
-	}
-	packed, err := openEntry(c, e)
+	packed, whole, err := openEntry(c, e)
 	if err != nil {
-		return err
+		return whole, err
 	}
-	switch e.method {
-	case methodStore:
-		return x.file(packed, e.names, depth+1)
-	case methodDeflate:
-		return x.deflated(packed, e, depth)
-	default:
-		return nil // known by its name only
+	switch {
+	case e.flags&(flagEncrypted|flagMasked) != 0:
+		return whole, x.encrypted(archive)
+	case e.method == methodStore && e.packed != e.size:
+		return whole, fmt.Errorf("%w: %s has two sizes", errBroken, quoted(e.name))
+	case e.packed == 0:
+		return whole, nil
+	case e.method == methodStore:
+		return whole, x.file(packed, e.names, depth+1)
+	case e.method == methodDeflate:
+		return whole, x.deflated(packed, e, depth)
+	case len(x.Types) > 0 || isZipName(e.names):
+		return whole, x.tooComplex(fmt.Sprintf("%s: %s is packed by method %d, which is not known", quoted(archive), quoted(e.name), e.method))
 	}
+	return whole, nil
 }
 
 // deflated examines a compressed entry: its begin, or all of it if it is an
@@ -160,7 +172,7 @@ func (x *examination) deflated(packed *content, e entry, depth int) error {
 	}
 	head := x.head[:]
 	n, err := io.ReadFull(inflater, head)
-	x.unpacked += int64(n)
+	x.addUnpacked(int64(n))
 	switch {
 	case errors.Is(err, io.EOF) && n == 0:
 		return nil
@@ -217,27 +229,6 @@ func inflateError(e entry, err error) error {
 	return fmt.Errorf("%w: %s cannot be unpacked", errBroken, quoted(e.name))
 }
 
-// openEntry finds the data of an entry. The names of the directory and of the
-// entry itself must be the same, since programs differ in which they go by.
-func openEntry(c *content, e entry) (*content, error) {
-	var head [lenFile]byte
-	if n, err := c.ReadAt(head[:], e.offset); n < len(head) {
-		return nil, shortRead(err)
-	}
-	if binary.LittleEndian.Uint32(head[:]) != sigFile {
-		return nil, fmt.Errorf("%w: %s is not where the list says", errBroken, quoted(e.name))
-	}
-	name := make([]byte, binary.LittleEndian.Uint16(head[26:]))
-	if n, err := c.ReadAt(name, e.offset+lenFile); n < len(name) {
-		return nil, shortRead(err)
-	}
-	if string(name) != e.name {
-		return nil, fmt.Errorf("%w: %s has another name in the list", errBroken, quoted(string(name)))
-	}
-	start := e.offset + lenFile + int64(len(name)) + int64(binary.LittleEndian.Uint16(head[28:]))
-	return c.sub(start, e.packed), nil
-}
-
 func shortRead(err error) error {
 	if errors.Is(err, errRead) {
 		return err
@@ -280,35 +271,46 @@ func lastEnd(tail []byte) int {
 	return -1
 }
 
-// readEnd reads the end record at a place, and that of zip64 before it.
+// readEnd reads the end record at a place, and that of zip64 before it, which some
+// programs go by whatever the former says.
 func readEnd(c *content, end []byte, at int64) (directory, error) {
 	count := uint64(binary.LittleEndian.Uint16(end[10:]))
 	size := uint64(binary.LittleEndian.Uint32(end[12:]))
 	offset := uint64(binary.LittleEndian.Uint32(end[16:]))
 	stop := at
-	if count == math.MaxUint16 || size == math.MaxUint32 || offset == math.MaxUint32 {
-		var locator [lenLocator64]byte
-		n, err := c.ReadAt(locator[:], at-lenLocator64)
-		if errors.Is(err, errRead) {
-			return directory{}, err
+	records := []span{{at, at + lenEnd}}
+	var locator [lenLocator64]byte
+	if at >= lenLocator64 {
+		if n, err := c.ReadAt(locator[:], at-lenLocator64); n < len(locator) {
+			return directory{}, shortRead(err)
 		}
-		if n == len(locator) && binary.LittleEndian.Uint32(locator[:]) == sigLocator64 {
-			place := int64(binary.LittleEndian.Uint64(locator[8:]) & math.MaxInt64)
-			var record [lenEnd64]byte
-			if n, err := c.ReadAt(record[:], place); n < len(record) || binary.LittleEndian.Uint32(record[:]) != sigEnd64 {
-				return directory{}, shortRead(err)
-			}
-			count = binary.LittleEndian.Uint64(record[32:])
-			size = binary.LittleEndian.Uint64(record[40:])
-			offset = binary.LittleEndian.Uint64(record[48:])
-			stop = place
+	}
+	if binary.LittleEndian.Uint32(locator[:]) == sigLocator64 {
+		stop = int64(binary.LittleEndian.Uint64(locator[8:]) & math.MaxInt64)
+		var record [lenEnd64]byte
+		if n, err := c.ReadAt(record[:], stop); n < len(record) || binary.LittleEndian.Uint32(record[:]) != sigEnd64 {
+			return directory{}, shortRead(err)
 		}
+		isSame := true
+		for _, v := range []struct {
+			value *uint64
+			none  uint64
+			at    int
+		}{{&count, math.MaxUint16, 32}, {&size, math.MaxUint32, 40}, {&offset, math.MaxUint32, 48}} {
+			large := binary.LittleEndian.Uint64(record[v.at:])
+			isSame = isSame && (*v.value == v.none || *v.value == large)
+			*v.value = large
+		}
+		if !isSame {
+			return directory{}, fmt.Errorf("%w: its two end records disagree", errBroken)
+		}
+		records = append(records, span{stop, stop + lenEnd64}, span{at - lenLocator64, at})
 	}
 	if size > uint64(stop) || offset > uint64(stop) || size+offset > uint64(stop) {
 		return directory{}, fmt.Errorf("%w: its list of entries is not where it says", errBroken)
 	}
 	start := stop - int64(size)
-	return directory{start: start, shift: start - int64(offset), count: count}, nil
+	return directory{start: start, shift: start - int64(offset), count: count, records: records}, nil
 }
 
 // readEntry reads the next entry of a directory; ok is false behind the last.
@@ -331,18 +333,19 @@ func readEntry(in *bufio.Reader, d directory) (e entry, ok bool, err error) {
 	}
 	e = entry{
 		name: string(rest[:u16(28)]), flags: uint16(u16(8)), method: uint16(u16(10)),
-		packed: int64(binary.LittleEndian.Uint32(head[20:])), offset: int64(binary.LittleEndian.Uint32(head[42:])),
+		packed: int64(binary.LittleEndian.Uint32(head[20:])), size: int64(binary.LittleEndian.Uint32(head[24:])),
+		offset: int64(binary.LittleEndian.Uint32(head[42:])), length: int64(lenEntry + len(rest)),
 	}
 	e.names = []string{e.name}
-	e.readExtra(rest[u16(28):u16(28)+u16(30)], binary.LittleEndian.Uint32(head[24:]) == math.MaxUint32)
-	if e.offset += d.shift; e.offset < 0 || e.packed < 0 {
+	e.readExtra(rest[u16(28) : u16(28)+u16(30)])
+	if e.offset += d.shift; e.offset < 0 || e.packed < 0 || e.size < 0 {
 		return entry{}, false, fmt.Errorf("%w: %s is not where the list says", errBroken, quoted(e.name))
 	}
 	return e, true, nil
 }
 
 // readExtra looks for the sizes of zip64 and for a second name.
-func (e *entry) readExtra(extra []byte, isLarge bool) {
+func (e *entry) readExtra(extra []byte) {
 	for len(extra) >= 4 {
 		id, length := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
 		if extra = extra[4:]; length > len(extra) {
@@ -352,15 +355,11 @@ func (e *entry) readExtra(extra []byte, isLarge bool) {
 		extra = extra[length:]
 		switch {
 		case id == extraZip64:
-			if isLarge && len(field) >= 8 {
-				field = field[8:]
-			}
-			if e.packed == math.MaxUint32 && len(field) >= 8 {
-				e.packed = int64(binary.LittleEndian.Uint64(field))
-				field = field[8:]
-			}
-			if e.offset == math.MaxUint32 && len(field) >= 8 {
-				e.offset = int64(binary.LittleEndian.Uint64(field) & (math.MaxInt64 >> 1))
+			for _, value := range []*int64{&e.size, &e.packed, &e.offset} {
+				if *value == math.MaxUint32 && len(field) >= 8 {
+					*value = int64(binary.LittleEndian.Uint64(field) & (math.MaxInt64 >> 1))
+					field = field[8:]
+				}
 			}
 		case id == extraPath && len(field) > 5 && utf8.Valid(field[5:]):
 			e.names = append(e.names, string(field[5:]))
