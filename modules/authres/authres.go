@@ -4,8 +4,8 @@
 //
 // A field is forged if it claims to be by this server, by its authserv-id, since
 // the server has not written any yet (section 5). Those of other servers stay: they
-// are what the sender's side says of itself. A field whose authserv-id cannot be
-// read goes if it has this server's name in it at all.
+// are what the sender's side says of itself. A field whose authserv-id cannot be read
+// for sure goes, too: it may be taken for this server's by a program that is lenient.
 package authres
 
 import (
@@ -28,7 +28,8 @@ type AuthRes struct {
 	// know that they may trust them. All servers of one site should have the same.
 	// Without it this server's hostname is used.
 	AuthServID string `config:"authserv_id,fileonly" example:"mx.example.org"`
-	// Field is the name of the field.
+	// Field is the name of the field. Forged fields Authentication-Results go whatever
+	// it is.
 	Field string `config:"field,fileonly" default:"Authentication-Results"`
 
 	id string
@@ -50,6 +51,9 @@ func (a *AuthRes) Provision(c *core.Context) error {
 	}
 	return nil
 }
+
+// standardField is the name that programs know (RFC 8601).
+const standardField = "Authentication-Results"
 
 // maxName bounds the settings, in bytes.
 const maxName = 253
@@ -83,7 +87,7 @@ func isFieldName(s string) bool {
 func (a *AuthRes) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, error) {
 	forged := 0
 	for i, f := range tx.Message.Header.Fields {
-		if strings.EqualFold(f.Name, a.Field) && claims(f.Value(), a.id) {
+		if (strings.EqualFold(f.Name, standardField) || strings.EqualFold(f.Name, a.Field)) && claims(f.Value(), a.id) {
 			tx.RemoveHeaderField(i)
 			forged++
 		}

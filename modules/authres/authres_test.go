@@ -52,9 +52,22 @@ func TestClaims(t *testing.T) {
 		"ours in a comment first": {"(mx.example.org) mx.example.net; spf=pass", theirs},
 		"ours in a result":        {`mx.example.net; spf=pass smtp.helo=mx.example.org reason="mx.example.org; none"`, theirs},
 		"ours behind a semicolon": {"mx.example.net; mx.example.org; spf=pass", theirs},
-		"empty":                   {"", theirs},
-		"only a semicolon":        {";", theirs},
-		"open comment of others":  {"(a mx.example.net; spf=pass", theirs},
+		"version of others":       {"mx.example.net 1; spf=pass", theirs},
+		"quoted name of others":   {`"mx.example.net" (c) ; spf=pass`, theirs},
+		"others, and no results":  {"mx.example.net", theirs},
+		"results of nobody":       {"dkim=none (message not signed) header.d=none;dmarc=none action=none", theirs},
+		"encoded":                 {"=?utf-8?b?bXguZXhhbXBsZS5vcmc=?=; spf=pass", ours},
+		"parted":                  {"mx .example.org; spf=pass", ours},
+		"parted by a quote":       {`"mx".example.org; spf=pass`, ours},
+		"quoted pair in a token":  {`mx.exam\ple.org; spf=pass`, ours},
+		"behind a number":         {"1 mx.example.org; spf=pass", ours},
+		"quoted, then a number":   {`"mx.example."0rg; spf=pass`, ours},
+		"not UTF-8":               {"mx.example.org\xff; spf=pass", ours},
+		"final dots":              {"mx.example.org..; spf=pass", ours},
+		"results of ours":         {"mx.example.org=pass", ours},
+		"empty":                   {"", ours},
+		"only a semicolon":        {";", ours},
+		"open comment of others":  {"(a mx.example.net; spf=pass", ours},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +123,8 @@ func TestHandle(t *testing.T) {
 		"of a user":               {fields: forged + theirs, user: "user@example.test", want: theirs, reason: "no results, 1 forged fields of mx.example.test removed"},
 		"of a user, with results": {fields: forged, user: "user@example.test", results: []mail.AuthResult{spf}, want: "Authentication-Results: mx.example.test; spf=pass\r\n", reason: "1 results written, 1 forged fields of mx.example.test removed"},
 		"other name":              {settings: `authserv_id = "Example.net"`, fields: forged + "Authentication-Results: example.net; none\r\n", want: "Authentication-Results: Example.net; none\r\n" + forged, reason: "0 results written, 1 forged fields of Example.net removed"},
-		"other field":             {settings: `field = "X-Auth"`, fields: forged + "X-Auth: mx.example.test; spf=pass\r\n", want: "X-Auth: mx.example.test; none\r\n" + forged, reason: "0 results written, 1 forged fields of mx.example.test removed"},
+		"other field":             {settings: `field = "X-Auth"`, fields: forged + "X-Auth: mx.example.test; spf=pass\r\n", want: "X-Auth: mx.example.test; none\r\n", reason: "0 results written, 2 forged fields of mx.example.test removed"},
+		"other field, of others":  {settings: `field = "X-Auth"`, fields: theirs, want: "X-Auth: mx.example.test; none\r\n" + theirs, reason: "0 results written"},
 	}
 	sandbox := coretest.New(t, coretest.Options{})
 	for name, tt := range tests {
@@ -152,8 +166,14 @@ func FuzzClaims(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		if claims(value, "mx.example.org") && !strings.ContainsAny(strings.ToLower(value), "mx") {
-			t.Errorf("%q claims", value)
+		word := strings.Map(func(r rune) rune {
+			if r < 0x80 && isAlphanumeric(byte(r)) {
+				return r
+			}
+			return -1
+		}, value)
+		if claims("theirs"+word+" ; "+word, "mx.example.org") {
+			t.Errorf("%q claims", word)
 		}
 		for _, front := range []string{"mx.example.org; ", "(c) mx.example.org;", "\"mx.example.org\" 1 ;"} {
 			if !claims(front+value, "mx.example.org") {

@@ -2,39 +2,58 @@ package authres
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
 
 // claims tells whether the value of a field says that it is by the server of an
 // authserv-id, to a reader who is strict or one who is not: comments part words or
-// vanish, and what cannot be read claims it if it has the name anywhere.
+// vanish, and what cannot be read for sure claims it.
 func claims(value, id string) bool {
+	if strings.ContainsFunc(value, isControl) || !utf8.ValidString(value) {
+		return true
+	}
 	id = normal(id)
-	named := strings.Contains(strings.ToLower(value), id) || strings.Contains(normal(value), id)
 	for _, in := range []string{" ", ""} {
 		text, ok := withoutComments(value, in)
-		name := ""
-		if ok && !strings.ContainsFunc(value, isControl) {
-			name, ok = firstValue(text)
+		if !ok {
+			return true
 		}
-		if name == "" && named || ok && normal(name) == id {
+		name, rest, ok := firstValue(text)
+		if !ok || !endsID(rest) || normal(name) == id {
 			return true
 		}
 	}
 	return false
 }
 
+// endsID tells whether an authserv-id is over where a text begins: a version may
+// follow, and the results (RFC 8601 section 2.2). Some write results without any
+// authserv-id, whose first word nobody can take for one.
+func endsID(text string) bool {
+	if strings.HasPrefix(text, "=") {
+		return true
+	}
+	version := strings.TrimLeft(text, " \t")
+	after := strings.TrimLeft(version, "0123456789")
+	if after != version && version == text {
+		return false
+	}
+	after = strings.TrimLeft(after, " \t")
+	return after == "" || after[0] == ';'
+}
+
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // maxNormal bounds what is made into A-labels, in bytes: that takes long for what is
 // long, and no name is.
-const maxNormal = 1024
+const maxNormal = 256
 
 // normal gives an authserv-id in the form in which it is compared: lower case,
-// A-labels, no final dot (RFC 8601 section 2.5).
+// A-labels, no final dots (RFC 8601 section 2.5).
 func normal(name string) string {
-	name = strings.TrimSuffix(strings.ToLower(name), ".")
+	name = strings.TrimRight(strings.ToLower(name), ".")
 	if isASCII(name) || len(name) > maxNormal {
 		return name
 	}
@@ -86,24 +105,25 @@ func withoutComments(value, in string) (string, bool) {
 }
 
 // firstValue reads the value (RFC 2045 section 5.1) that a text without comments
-// begins with; false if there is none.
-func firstValue(text string) (string, bool) {
+// begins with, and gives what follows; false if there is none.
+func firstValue(text string) (value, rest string, ok bool) {
 	text = strings.TrimLeft(text, " \t")
 	if strings.HasPrefix(text, `"`) {
 		var b strings.Builder
-		for i := 1; i < len(text) && text[i] != '"'; i++ {
+		i := 1
+		for ; text[i] != '"'; i++ { // withoutComments has seen it
 			if text[i] == '\\' {
 				i++
 			}
 			b.WriteByte(text[i])
 		}
-		return strings.Trim(b.String(), " \t"), true
+		return strings.Trim(b.String(), " \t"), text[i+1:], true
 	}
 	end := 0
 	for end < len(text) && isTokenByte(text[end]) {
 		end++
 	}
-	return text[:end], end > 0
+	return text[:end], text[end:], end > 0
 }
 
 // isTokenByte tells the bytes of a token, those of UTF-8 included (RFC 2045 section

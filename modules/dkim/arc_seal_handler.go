@@ -145,6 +145,9 @@ func (a *ARCSeal) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdic
 	if why := r.unsealable(); why != "" {
 		return mail.Continue(mail.Printable("not sealed: "+why, maxReason)), nil
 	}
+	if hasStrayLine(tx.Message.Header) {
+		return mail.Continue("not sealed: " + strayLine), nil
+	}
 	rendering, err := tx.Rendered()
 	if err != nil {
 		return mail.Verdict{}, fmt.Errorf("seal message: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -35,26 +36,22 @@ var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b
 // hashBody reads a body once and hashes it in all forms that are wanted. Memory
 // does not grow with the body.
 func hashBody(r io.Reader, wanted []bodyForm) (map[bodyForm]bodySum, error) {
-	sinks := make(map[bodyForm]*sink, len(wanted))
 	var bodies [2]*body
 	for _, form := range wanted {
-		if sinks[form] != nil {
-			continue
-		}
 		b := bodies[form.canonicalization]
 		if b == nil {
-			b = newBody(form.canonicalization)
+			b = newBody(form.canonicalization, sha256.New())
 			bodies[form.canonicalization] = b
 		}
-		sinks[form] = &sink{hash: sha256.New(), limit: form.limit}
-		b.sinks = append(b.sinks, sinks[form])
+		b.want(form.limit)
 	}
 	if err := feed(r, bodies[:]); err != nil {
 		return nil, err
 	}
-	sums := make(map[bodyForm]bodySum, len(sinks))
-	for form, s := range sinks {
-		sums[form] = bodySum{hash: sum(s.hash), size: bodies[form.canonicalization].size}
+	sums := make(map[bodyForm]bodySum, len(wanted))
+	for _, form := range wanted {
+		b := bodies[form.canonicalization]
+		sums[form] = bodySum{hash: b.sumAt(form.limit), size: b.size}
 	}
 	return sums, nil
 }
@@ -84,39 +81,48 @@ func feed(r io.Reader, bodies []*body) error {
 	}
 }
 
-// sink hashes the first limit bytes of a canonical body, or all.
-type sink struct {
-	hash  hash.Hash
-	limit int64
-	taken int64
-}
-
-func (s *sink) write(p []byte) {
-	if s.limit != wholeBody && int64(len(p)) > s.limit-s.taken {
-		p = p[:s.limit-s.taken]
-	}
-	s.taken += int64(len(p))
-	s.hash.Write(p)
-}
-
 // body makes the canonical form of a body as it comes (RFC 6376 section 3.4.3 and
 // 3.4.4). Lines end with CR LF or LF; a CR elsewhere is text. What may belong to
-// the end of the body is held back, as numbers.
+// the end of the body is held back, as numbers. It hashes all once, whatever the
+// number of limits.
 type body struct {
 	canonicalization canonicalization
-	sinks            []*sink
-	out              []byte // on its way to the sinks
-	size             int64  // of what has gone there
-	breaks           int64  // line ends held back
-	cr               bool   // a CR held back, perhaps of a line end
-	space            bool   // white space held back; only in relaxed
-	text             bool   // there was text
+	hash             hash.Hash
+	whole            bool             // the hash of all is wanted
+	limits           []int64          // that are still ahead, from the least on
+	sums             map[int64][]byte // of the limits behind
+	out              []byte           // on its way to the hash
+	size             int64            // of what has gone there
+	breaks           int64            // line ends held back
+	cr               bool             // a CR held back, perhaps of a line end
+	space            bool             // white space held back; only in relaxed
+	text             bool             // there was text
 }
 
 const outSize = 4 << 10
 
-func newBody(c canonicalization) *body {
-	return &body{canonicalization: c, out: make([]byte, 0, outSize)}
+func newBody(c canonicalization, h hash.Hash) *body {
+	return &body{canonicalization: c, hash: h, sums: make(map[int64][]byte), out: make([]byte, 0, outSize)}
+}
+
+// want asks for the hash up to a limit, before anything is written.
+func (b *body) want(limit int64) {
+	if limit == wholeBody {
+		b.whole = true
+		return
+	}
+	if i, found := slices.BinarySearch(b.limits, limit); !found {
+		b.limits = slices.Insert(b.limits, i, limit)
+	}
+}
+
+// sumAt gives the hash up to a limit that was wanted, once the body is closed; up to
+// its end if the limit is beyond.
+func (b *body) sumAt(limit int64) []byte {
+	if s, ok := b.sums[limit]; ok {
+		return s
+	}
+	return sum(b.hash)
 }
 
 // write takes the next bytes of the body.
@@ -217,7 +223,7 @@ func (b *body) emitByte(c byte) {
 	b.out = append(b.out, c)
 }
 
-// emit sends canonical text to the sinks.
+// emit sends canonical text to the hash.
 func (b *body) emit(p []byte) {
 	if len(b.out)+len(p) > outSize {
 		b.flush()
@@ -235,9 +241,16 @@ func (b *body) flush() {
 }
 
 func (b *body) pass(p []byte) {
+	for len(b.limits) > 0 && b.limits[0] <= b.size+int64(len(p)) {
+		limit := b.limits[0]
+		n := limit - b.size
+		b.hash.Write(p[:n])
+		b.sums[limit] = sum(b.hash)
+		p, b.size, b.limits = p[n:], limit, b.limits[1:]
+	}
 	b.size += int64(len(p))
-	for _, s := range b.sinks {
-		s.write(p)
+	if b.whole || len(b.limits) > 0 {
+		b.hash.Write(p)
 	}
 }
 

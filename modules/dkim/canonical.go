@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"hash"
+	"slices"
 	"strings"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -83,18 +84,28 @@ func appendRelaxed(dst, raw []byte) []byte {
 }
 
 // fieldIndex finds the fields of a header section: names in lower case to
-// positions, from the top. It is immutable.
+// positions, from the top. Lines that are no field have the name noName, which h=
+// cannot have. It is immutable.
 type fieldIndex map[string][]int
+
+const noName = ""
 
 func newFieldIndex(h mail.HeaderSection) fieldIndex {
 	index := make(fieldIndex, len(h.Fields))
 	for i, f := range h.Fields {
-		if f.Name != "" {
-			name := strings.ToLower(f.Name)
-			index[name] = append(index[name], i)
-		}
+		name := strings.ToLower(f.Name)
+		index[name] = append(index[name], i)
 	}
 	return index
+}
+
+// strayLine is what is wrong with a header section that has a line which is no
+// field: no signature covers it, and programs that take it for the beginning of the
+// body show it as the author's text.
+const strayLine = "the header has a line that is no field"
+
+func hasStrayLine(h mail.HeaderSection) bool {
+	return slices.ContainsFunc(h.Fields, func(f mail.HeaderField) bool { return f.Name == noName })
 }
 
 // noField is the position of a field that is not in the header section yet.

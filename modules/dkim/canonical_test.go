@@ -41,8 +41,9 @@ func (*recorder) BlockSize() int        { return 1 }
 // canonicalBody gives a body's canonical form, written in pieces.
 func canonicalBody(tb testing.TB, c canonicalization, text string, piece int) string {
 	tb.Helper()
-	b, r := newBody(c), new(recorder)
-	b.sinks = []*sink{{hash: r, limit: wholeBody}}
+	r := new(recorder)
+	b := newBody(c, r)
+	b.want(wholeBody)
 	for len(text) > 0 {
 		n := min(max(piece, 1), len(text))
 		b.write([]byte(text[:n]))

@@ -219,17 +219,22 @@ func (d *domainKey) validate(problems *core.Problems, file, domain string, user 
 	}
 }
 
-// changing are the modules that may change what was signed, and taking those that
-// take a message as it is.
+// changing are the modules that may change what was signed, adding those that add
+// fields X- alone, and taking those that take a message as it is.
 var (
-	changing = []string{"headers", "hook", "milter"}
+	changing = []string{"headers", "milter"}
+	adding   = []string{"exec", "http"}
 	taking   = []string{"deliver", "queue"}
 )
 
 // ValidatePlace warns of a place in which signatures would break or come too late.
 func (s *Sign) ValidatePlace(modules []string, place int) core.Problems {
 	var problems core.Problems
-	for _, name := range changing {
+	behind := changing
+	if slices.ContainsFunc(s.Headers, isExtension) {
+		behind = slices.Concat(changing, adding)
+	}
+	for _, name := range behind {
 		if slices.Contains(modules[place:], name) {
 			problems.Warnf("", "%s stands behind dkim_sign and may change what was signed; write dkim_sign behind it", name)
 		}
@@ -244,6 +249,9 @@ func (s *Sign) ValidatePlace(modules []string, place int) core.Problems {
 	}
 	return problems
 }
+
+// isExtension tells whether a field is one of those that programs may add.
+func isExtension(name string) bool { return strings.HasPrefix(strings.ToLower(name), "x-") }
 
 // Start reads the keys.
 func (s *Sign) Start() error {
@@ -269,6 +277,9 @@ func (s *Sign) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, er
 	header, _, err := mail.ParseHeaderSection(rendering.Head())
 	if err != nil {
 		return mail.Continue("not signed: " + err.Error()), nil //nolint:nilerr // the message is at the limit: what was added does not fit
+	}
+	if hasStrayLine(tx.Message.Header) || hasStrayLine(header) {
+		return mail.Continue("not signed: " + strayLine), nil
 	}
 	keys, why := s.choose(tx.Session.User, header)
 	if len(keys) == 0 {

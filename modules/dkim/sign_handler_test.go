@@ -120,6 +120,8 @@ func TestSignWhom(t *testing.T) {
 		"no From":                 {"", "alice@example.org", "To: b@example.net", "not signed: the message has 0 From fields"},
 		"two From":                {"", "alice@example.org", "From: a@example.org\r\nFrom: b@example.org", "not signed: the message has 2 From fields"},
 		"From that is no address": {"", "alice@example.org", "From: alice", "not signed: the From field cannot be read"},
+		"a line that is no field": {"", "alice@example.org", "From: a@example.org\r\nDear Bob", "not signed: the header has a line that is no field"},
+		"space on top":            {"", "alice@example.org", " Dear Bob\r\nFrom: a@example.org", "not signed: the header has a line that is no field"},
 		"address literal":         {"", "alice@example.org", "From: a@[192.0.2.1]", "not signed: From is of [192.0.2.1], and the user is alice@example.org"},
 		"too many fields":         {"", "alice@example.org", "From: a@example.org" + strings.Repeat("\r\nTo: b@example.test", maxSigned), "not signed: the message has 415 fields to be signed, more than 400"},
 	}
@@ -201,16 +203,20 @@ func TestSignPlace(t *testing.T) {
 		users   string
 		modules string
 		want    []string
+		headers []string
 	}{
-		"good":              {"own", "password sender_login headers dkim_sign deliver", nil},
-		"any, good":         {"any", "password sender_login dkim_sign deliver", nil},
-		"any, unchecked":    {"any", "password dkim_sign deliver", []string{`with users = "any" and no sender_login`}},
-		"changed behind":    {"own", "dkim_sign headers milter deliver", []string{"headers stands behind", "milter stands behind"}},
-		"behind the target": {"own", "deliver dkim_sign", []string{"deliver stands in front"}},
+		"good":              {"own", "password sender_login headers dkim_sign deliver", nil, nil},
+		"any, good":         {"any", "password sender_login dkim_sign deliver", nil, nil},
+		"any, unchecked":    {"any", "password dkim_sign deliver", []string{`with users = "any" and no sender_login`}, nil},
+		"changed behind":    {"own", "dkim_sign headers milter deliver", []string{"headers stands behind", "milter stands behind"}, nil},
+		"hooks behind":      {"own", "dkim_sign exec http deliver", nil, []string{"List-Foo"}},
+		"hooks that break":  {"own", "dkim_sign exec http deliver", []string{"exec stands behind", "http stands behind"}, []string{"List-Foo", "X-Judge"}},
+		"hooks in front":    {"own", "exec http dkim_sign deliver", nil, []string{"X-Judge"}},
+		"behind the target": {"own", "deliver dkim_sign", []string{"deliver stands in front"}, nil},
 	}
 	for name, tt := range tests {
 		modules := strings.Fields(tt.modules)
-		problems := (&Sign{Users: tt.users}).ValidatePlace(modules, slices.Index(modules, "dkim_sign"))
+		problems := (&Sign{Users: tt.users, Headers: tt.headers}).ValidatePlace(modules, slices.Index(modules, "dkim_sign"))
 		if len(problems) != len(tt.want) {
 			t.Errorf("%s: %+v", name, problems)
 			continue

@@ -92,9 +92,43 @@ func (v *verifier) verify(ctx context.Context, m *mail.Message) (*report, error)
 	for _, f := range r.findings {
 		if f.open() {
 			f.check(m.Header, index)
+			f.reason += v.remarks(f, index)
 		}
 	}
 	return r, nil
+}
+
+// shown are fields that a mail client shows or goes by, in lower case. Of each a
+// message has one.
+var shown = []string{"subject", "to", "cc", "date", "reply-to", "mime-version", "content-type", "content-transfer-encoding"}
+
+// remarks gives what the operator is to know of a signature that is good all the
+// same.
+func (v *verifier) remarks(f *finding, index fieldIndex) string {
+	if f.result != resultPass {
+		return ""
+	}
+	text := ""
+	if f.created > v.now().Add(v.skew).Unix() {
+		text = ", made in the future: t= is " + strings.TrimPrefix(stamp(f.created), "on ")
+	}
+	for _, name := range shown {
+		if n, signed := len(index[name]), f.signs(name); n > 1 && n > signed {
+			text += fmt.Sprintf(", there are %d fields %s, and %d signed", n, name, signed)
+		}
+	}
+	return text
+}
+
+// signs tells how many fields of a name are signed.
+func (f *finding) signs(name string) int {
+	n := 0
+	for _, signed := range f.names {
+		if signed == name {
+			n++
+		}
+	}
+	return n
 }
 
 // read reads one field and judges what needs neither key nor message.
@@ -220,14 +254,13 @@ func (f *finding) check(h mail.HeaderSection, index fieldIndex) {
 		f.decide(resultFail, "the signature does not fit: a signed field was changed, or the key is another one")
 		return
 	}
-	signed := 0
-	for _, name := range f.names {
-		if name == "from" {
-			signed++
-		}
-	}
+	signed := f.signs("from")
 	if n := len(index["from"]); n > signed {
 		f.decide(resultPolicy, "there are %d From fields, and %d signed", n, signed)
+		return
+	}
+	if len(index[noName]) > 0 {
+		f.decide(resultPolicy, "%s, so that it is not signed", strayLine)
 		return
 	}
 	f.decide(resultPass, "%d-bit key", f.key.bits)

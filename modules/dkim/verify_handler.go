@@ -18,6 +18,8 @@ import (
 // Lists and forwarders break signatures of honest mail, and RFC 6376 has a message
 // with a broken one be as good as one without: so nothing is refused unless the
 // settings say so, and whose signature a message needs is a matter of dmarc.
+// A signature is not good either, by the result policy, if the header has a line that
+// is no field: no signature covers it, and some programs show it as text.
 // Messages of clients that have logged in are not looked at.
 type Verify struct {
 	// Fail is for a message that has signatures, none of which is good. What it may

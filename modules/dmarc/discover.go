@@ -124,7 +124,12 @@ func (d *discovery) organizational(ctx context.Context, domain string) (string, 
 	if err != nil {
 		return "", err
 	}
-	return chosen(domain, places), nil
+	name := chosen(domain, places)
+	// A suffix whose record does not say that it is one is no organization all the same.
+	if suffix, icann := publicsuffix.PublicSuffix(name); icann && suffix == name {
+		name = registered(domain)
+	}
+	return name, nil
 }
 
 // registered gives the domain that was registered below a public suffix, or the

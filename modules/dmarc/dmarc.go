@@ -12,7 +12,7 @@
 // result of either, and one whose DNS does not answer, is a temperror, for which
 // there is a setting.
 //
-// A message that fails passes all the same if arc_verify says that a trusted sealer found
+// A message that fails, and for whose domain there is no override, passes all the same if arc_verify says that a trusted sealer found
 // that it passed (RFC 8617 section 7.2.1), which counts as local policy. For that, its
 // result arc has the properties policy.trusted, the sealer, policy.dmarc, what he found,
 // and header.from, the author's domain then.
@@ -43,7 +43,7 @@ func init() {
 // messages that neither SPF nor DKIM shows to be from that domain. accept lets them pass, tag gives them the tag
 // dmarc=fail, quarantine keeps them out of the inbox, and reject refuses them with
 // 550 5.7.26. It stands behind spf and dkim_verify, and behind arc_verify, whose trusted
-// sealers can save a message from policies and overrides.
+// sealers can save a message from policies, though not from overrides.
 type DMARC struct {
 	// Reject is for a message that fails where the policy is reject. Mailing lists
 	// that change messages make honest ones fail: quarantine is what RFC 9989
@@ -53,10 +53,13 @@ type DMARC struct {
 	Quarantine string `config:"quarantine" default:"quarantine" values:"accept,tag,quarantine,reject"`
 	// None is for a message that fails where the policy is none.
 	None string `config:"none" default:"accept" values:"accept,tag,quarantine,reject"`
-	// TempError is for a message of which it cannot be said now whether it fails;
-	// defer asks the client to try again by 451 4.4.3, and the tag is
-	// dmarc=temperror.
-	TempError string `config:"temperror" default:"accept" values:"accept,tag,quarantine,defer"`
+	// TempError is for a message of which it cannot be said now whether it fails, where
+	// the policy is quarantine or reject, or is not known itself; where it is none, the
+	// message passes. defer asks the client to try again by 451 4.4.3, since a stranger
+	// can cause such errors, by names in his message that have no answer, and would get
+	// past every policy by them. It does nothing about a message that was not checked by
+	// spf or dkim_verify. The tag is dmarc=temperror.
+	TempError string `config:"temperror" default:"defer" values:"accept,tag,quarantine,defer"`
 	// BadFrom is for a message without a From field, or with one in which no
 	// address with a domain can be found, so that nobody can say whom it is from.
 	// Its tag is dmarc=permerror.
@@ -67,7 +70,8 @@ type DMARC struct {
 	// bad_from.
 	SeveralFrom string `config:"several_from" default:"reject" values:"reject,judge"`
 	// Override replaces the policy of domains: what happens to a message that fails,
-	// by the domain in From or one above it, where the longest holds.
+	// by the domain in From or one above it, where the longest holds. It goes before
+	// what trusted sealers say; with accept a temperror does not matter, either.
 	Override map[string]string `config:"override"`
 	// OrganizationalDomain is how the domains of one organization are found: by the
 	// DNS tree walk of RFC 9989, or by the public suffix list that the program
@@ -121,8 +125,10 @@ func (d *DMARC) Validate() core.Problems {
 	return problems
 }
 
-// onceKey is for what was found about a message.
-type onceKey struct{}
+// onceKey is for what was found about a message: it depends on these settings alone.
+type onceKey struct{ suffixes bool }
+
+func (d *DMARC) onceKey() onceKey { return onceKey{d.OrganizationalDomain == "public_suffix_list"} }
 
 // Handle judges the message.
 func (d *DMARC) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, error) {
@@ -137,14 +143,17 @@ func (d *DMARC) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 		reason := fmt.Sprintf("%d From fields with addresses of %d domains", fields, len(authors))
 		return mail.Reject(mail.NewReply(550, 7, 1, "The message has several From fields or authors of several domains: write one From field with one address"), reason), nil
 	}
-	value, err := tx.Once(onceKey{}, func() (any, error) {
+	key := d.onceKey()
+	value, err := tx.Once(key, func() (any, error) {
 		e := evaluation{
-			discovery: discovery{resolver: d.resolver, suffixes: d.OrganizationalDomain == "public_suffix_list"},
+			discovery: discovery{resolver: d.resolver, suffixes: key.suffixes},
 			ids:       identifiers(tx), sample: sampleOf(tx.ID),
 		}
 		findings := make([]*finding, 0, len(authors))
-		for _, author := range authors {
-			findings = append(findings, e.judge(ctx, author))
+		for i, author := range authors {
+			share, cancel := shareTime(ctx, len(authors)-i)
+			findings = append(findings, e.judge(share, author))
+			cancel()
 		}
 		return findings, nil
 	})
@@ -186,7 +195,7 @@ func (d *DMARC) badFrom(tx *mail.Transaction, err error) mail.Verdict {
 
 // Observe counts what was found for reports, with what was done about it here.
 func (d *DMARC) Observe(_ context.Context, tx *mail.Transaction, _ mail.Outcome) {
-	value, err := tx.Once(onceKey{}, func() (any, error) { return nil, nil }) //nolint:nilnil // the handler was not asked
+	value, err := tx.Once(d.onceKey(), func() (any, error) { return nil, nil }) //nolint:nilnil // the handler was not asked
 	findings, ok := value.([]*finding)
 	if err != nil || !ok {
 		return

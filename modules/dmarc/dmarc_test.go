@@ -1,9 +1,11 @@
 package dmarc
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +32,9 @@ type kit struct {
 func newKit(t *testing.T) *kit {
 	t.Helper()
 	k := &kit{Clock: coretest.NewClock(start), dns: dnstest.Serve(t, zone)}
-	k.dns.Fail("_dmarc.down.example.com", dnstest.ServFail)
+	for _, name := range []string{"down.example.com", "down.example", "down.none.example", "down.nowhere.example"} {
+		k.dns.Fail("_dmarc."+name, dnstest.ServFail)
+	}
 	k.sandbox = coretest.New(t, coretest.Options{Source: base(k.dns), Now: k.Now})
 	k.service = coretest.Service[*Service](t, k.sandbox)
 	return k
@@ -73,9 +77,21 @@ func TestVerdicts(t *testing.T) {
 		"override, the longest":     {`override = { "com" = "reject", "mail.example.com" = "accept" }`, "a@mail.example.com", nothing, "continue"},
 		"override of others":        {`override = { "ample.com" = "accept" }`, "a@example.com", nothing, "reject " + refuses + "example.com, whose policy is reject"},
 		"override, and pass":        {`override = { "example.com" = "reject" }`, "a@example.com", "spf=pass a@example.com, dkim=none", "continue"},
-		"temperror":                 {"", "a@down.example.com", nothing, "continue"},
+		"temperror":                 {"", "a@down.example.com", nothing, "defer 451 4.4.3 DMARC policy of down.example.com cannot be evaluated now, try again later"},
+		"temperror below":           {"", "a@x.down.example.com", nothing, "defer 451 4.4.3 DMARC policy of x.down.example.com cannot be evaluated now, try again later"},
+		"temperror as accept":       {`temperror = "accept"`, "a@down.example.com", nothing, "continue"},
+		"temperror of SPF":          {"", "a@example.com", "spf=temperror x@lame.example.com, dkim=none", "defer 451 4.4.3 DMARC policy of example.com cannot be evaluated now, try again later"},
+		"temperror of DKIM":         {"", "a@quarantine.example", "spf=none, dkim=temperror quarantine.example", "defer 451 4.4.3 DMARC policy of quarantine.example cannot be evaluated now, try again later"},
+		"temperror, unknown":        {"", "a@down.example", nothing, "defer 451 4.4.3 DMARC policy of down.example cannot be evaluated now, try again later"},
+		"temperror, none":           {"", "a@none.example", "spf=temperror a@none.example, dkim=none", "continue"},
+		"temperror, none, tag":      {`temperror = "tag"`, "a@none.example", "spf=temperror a@none.example, dkim=none", "continue"},
+		"temperror below none":      {"", "a@down.none.example", nothing, "continue"},
+		"temperror below nothing":   {"", "a@down.nowhere.example", nothing, "continue"},
+		"temperror, override":       {`override = { "example.com" = "accept" }`, "a@down.example.com", nothing, "continue"},
+		"temperror, other override": {`override = { "none.example" = "reject" }`, "a@none.example", "spf=temperror a@none.example, dkim=none", "defer 451 4.4.3 DMARC policy of none.example cannot be evaluated now, try again later"},
 		"temperror as tag":          {`temperror = "tag"`, "a@down.example.com", nothing, "continue dmarc=temperror"},
 		"temperror as defer":        {`temperror = "defer"`, "a@down.example.com", nothing, "defer 451 4.4.3 DMARC policy of down.example.com cannot be evaluated now, try again later"},
+		"not checked before, tag":   {`temperror = "tag"`, "a@example.com", "", "continue dmarc=temperror"},
 		"not checked before":        {"", "a@example.com", "", "continue"},
 		"no address":                {"", "nobody", nothing, "reject " + unknown + "the From field has no address"},
 		"no address as tag":         {`bad_from = "tag"`, "nobody", nothing, "continue dmarc=permerror"},
@@ -120,15 +136,15 @@ func TestTrustedSeals(t *testing.T) {
 		from, arc, properties string
 		saved                 bool
 	}{
-		"saved":                  {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", true},
-		"saved from quarantine":  {"a@quarantine.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=Quarantine.example", true},
-		"saved from an override": {"a@strict.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=strict.example", true},
-		"chain does not hold":    {"a@example.com", "fail", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", false},
-		"nobody is trusted":      {"a@example.com", "pass", "policy.dmarc=pass header.from=example.com", false},
-		"DMARC failed there":     {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=fail header.from=example.com", false},
-		"DMARC was not there":    {"a@example.com", "pass", "policy.trusted=list.test header.from=example.com", false},
-		"about another author":   {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=mail.example.com", false},
-		"about nobody":           {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass", false},
+		"saved":                 {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", true},
+		"saved from quarantine": {"a@quarantine.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=Quarantine.example", true},
+		"not from an override":  {"a@strict.example", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=strict.example", false},
+		"chain does not hold":   {"a@example.com", "fail", "policy.trusted=list.test policy.dmarc=pass header.from=example.com", false},
+		"nobody is trusted":     {"a@example.com", "pass", "policy.dmarc=pass header.from=example.com", false},
+		"DMARC failed there":    {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=fail header.from=example.com", false},
+		"DMARC was not there":   {"a@example.com", "pass", "policy.trusted=list.test header.from=example.com", false},
+		"about another author":  {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass header.from=mail.example.com", false},
+		"about nobody":          {"a@example.com", "pass", "policy.trusted=list.test policy.dmarc=pass", false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -163,6 +179,60 @@ func TestTrustedSeals(t *testing.T) {
 	if got := k.results(t, "example.com", start); len(got) != 1 || got[0].Disposition != PolicyNone || got[0].Override != OverrideLocal {
 		t.Errorf("counted %+v", got)
 	}
+}
+
+// TestSealSavesTempError has a trusted seal do for a message without an answer what it
+// does for one that fails.
+func TestSealSavesTempError(t *testing.T) {
+	t.Parallel()
+	tx := transaction(t, "a@down.example.com", "spf=none, dkim=none")
+	tx.SetAuthResult(mail.AuthResult{Method: "arc", Result: "pass", Properties: []mail.Property{
+		{Type: "policy", Name: "trusted", Value: "list.test"}, {Type: "policy", Name: "dmarc", Value: "pass"}, {Type: "header", Name: "from", Value: "down.example.com"},
+	}})
+	if v, err := newKit(t).load(t, "").Handle(t.Context(), tx); err != nil || v.Action != mail.ActionContinue {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestSettingsHaveTheirOwnFindings has two handlers of one chain look for organizations
+// each in its way.
+func TestSettingsHaveTheirOwnFindings(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	tx := transaction(t, "a@x.b.suffix.test", "spf=none, dkim=none")
+	for _, tt := range []struct {
+		settings string
+		want     mail.Action
+	}{{"", mail.ActionQuarantine}, {`organizational_domain = "public_suffix_list"`, mail.ActionReject}, {"", mail.ActionQuarantine}} {
+		if v, err := k.load(t, tt.settings).Handle(t.Context(), tx); err != nil || v.Action != tt.want {
+			t.Errorf("%q: %+v, %v", tt.settings, v, err)
+		}
+	}
+}
+
+// TestSilentNamesLeaveTimeForThePolicy has names without an answer take no more than
+// their share of the time.
+func TestSilentNamesLeaveTimeForThePolicy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		e := evaluation{discovery: discovery{resolver: silentBelow{}}}
+		if f := e.judge(ctx, "a.b.lame.example.com"); f.result != resultTempError || f.applied != PolicyReject {
+			t.Errorf("%s, policy %q", f.result, f.applied)
+		}
+	})
+}
+
+// silentBelow is a DNS in which example.com alone has an answer.
+type silentBelow struct{ resolver }
+
+func (silentBelow) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	if name == "_dmarc.example.com" && ctx.Err() == nil {
+		return []string{"v=DMARC1; p=reject"}, nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
 func TestUnchecked(t *testing.T) {
@@ -298,6 +368,24 @@ func TestResultsAreCounted(t *testing.T) {
 	}
 	if got := k.results(t, "example.com", start.Add(24*time.Hour)); len(got) > 0 {
 		t.Errorf("on the next day: %+v", got)
+	}
+}
+
+// TestResultsOfADayAreBounded has one domain leave room for others.
+func TestResultsOfADayAreBounded(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	k.dns.Set(zone + "\n_dmarc.other.example. TXT \"v=DMARC1; p=reject; rua=mailto:r@other.example\"")
+	k.service.daily = 2
+	h := k.load(t, "")
+	for _, author := range []string{"a.example.com", "b.example.com", "c.example.com", "a.example.com", "other.example"} {
+		send(t, h, "x@"+author, "spf=none, dkim=none", "")
+	}
+	k.Add(24 * time.Hour)
+	send(t, h, "x@c.example.com", "spf=none, dkim=none", "")
+	today, other, tomorrow := k.results(t, "example.com", start), k.results(t, "other.example", start), k.results(t, "example.com", k.Now())
+	if len(today) != 2 || len(other) != 1 || len(tomorrow) != 1 || k.service.left.Load() != 1 {
+		t.Errorf("%d, %d and %d rows, %d left out", len(today), len(other), len(tomorrow), k.service.left.Load())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/idna"
 
@@ -99,8 +100,9 @@ type finding struct {
 	// what is left of it after t and pct, for the reason milder.
 	policy, applied Policy
 	tag, milder     string
-	// spf and dkim tell what is aligned and passed.
-	spf, dkim bool
+	// spf and dkim tell what is aligned and passed, unasked that one was not checked and
+	// nothing else leaves the result open.
+	spf, dkim, unasked bool
 	// problem says more about a result that is neither pass nor fail.
 	problem string
 	ids     []identifier
@@ -125,10 +127,14 @@ func sampleOf(id string) int {
 // judge finds the policy for an author's domain and whether the message passes it.
 func (e *evaluation) judge(ctx context.Context, author string) *finding {
 	f := &finding{author: author, result: resultNone}
-	var err error
-	if f.place, err = e.policy(ctx, author); err != nil {
+	share, cancel := shareTime(ctx, 2)
+	place, err := e.policy(share, author)
+	cancel()
+	if err != nil {
+		e.above(ctx, f)
 		return f.temporary(err)
 	}
+	f.place = place
 	switch {
 	case f.record == nil && e.several != "":
 		f.problem = "_dmarc." + e.several + " has several records, which count as none"
@@ -160,15 +166,50 @@ func (e *evaluation) setPolicy(ctx context.Context, f *finding) error {
 		}
 	}
 	f.policy, f.tag = f.of(below, exists)
-	f.applied = f.policy
-	switch {
-	case f.policy == PolicyNone:
-	case f.test:
-		f.applied, f.milder = f.policy.milder(), "t=y"
-	case e.sample >= f.percent:
-		f.applied, f.milder = f.policy.milder(), fmt.Sprintf("pct=%d", f.percent)
-	}
+	f.applied, f.milder = f.soften(f.policy, e.sample)
 	return nil
+}
+
+// soften gives what is left of a policy after t and pct, and why.
+func (r *record) soften(p Policy, sample int) (applied Policy, because string) {
+	switch {
+	case p == PolicyNone:
+		return p, ""
+	case r.test:
+		return p.milder(), "t=y"
+	case sample >= r.percent:
+		return p.milder(), fmt.Sprintf("pct=%d", r.percent)
+	default:
+		return p, ""
+	}
+}
+
+// above finds what the author's organization asks for, when it is not to be had what
+// holds for the author: names without an answer, of which a stranger may know one,
+// do not take its policy away. It stays unknown if that has no answer either.
+func (e *evaluation) above(ctx context.Context, f *finding) {
+	name := registered(f.author)
+	if name == f.author {
+		return
+	}
+	switch r, err := e.record(ctx, name); {
+	case err != nil:
+	case r == nil || r.problem != "":
+		f.applied = PolicyNone
+	default:
+		p, _ := r.of(true, true)
+		f.applied, _ = r.soften(p, e.sample)
+	}
+}
+
+// shareTime gives the part of the time that one of n has, so that a domain whose
+// servers are silent does not keep the answers about others away.
+func shareTime(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || n < 2 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
 }
 
 // align compares the domains that SPF and DKIM have judged with the author's (RFC
@@ -200,7 +241,7 @@ func (e *evaluation) align(ctx context.Context, f *finding) *finding {
 	}
 	for _, method := range []string{methodSPF, methodDKIM} {
 		if !asked[method] && open == "" {
-			open = strings.ToUpper(method) + " was not checked"
+			open, f.unasked = strings.ToUpper(method)+" was not checked", true
 		}
 	}
 	switch {

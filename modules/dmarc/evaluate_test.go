@@ -47,9 +47,11 @@ func TestOrganizational(t *testing.T) {
 		"no record":                     {domain: "a.example.com", want: "a.example.com"},
 		"start is a public suffix":      {zone: com, domain: "com", want: "com"},
 		"start with psd=y stops":        {zone: "_dmarc.co.example. TXT \"v=DMARC1; p=none; psd=y\"\n_dmarc.example. TXT \"v=DMARC1; p=none\"", domain: "co.example", want: "co.example"},
-		"record above without psd":      {zone: "_dmarc.com. TXT \"v=DMARC1; p=none\"\n_dmarc.example.com. TXT \"v=DMARC1; p=none\"", domain: "example.com", want: "com"},
+		"record above without psd":      {zone: "_dmarc.com. TXT \"v=DMARC1; p=none\"\n_dmarc.example.com. TXT \"v=DMARC1; p=none\"", domain: "example.com", want: "example.com"},
 		"several records count as none": {zone: "_dmarc.example.com. TXT \"v=DMARC1; p=none\"\n_dmarc.example.com. TXT \"v=DMARC1; p=reject\"\n_dmarc.a.example.com. TXT \"v=DMARC1; p=none\"", domain: "a.example.com", want: "a.example.com"},
 		"psd out of reach":              {zone: "_dmarc.b.c.d.e.f.g.example.com. TXT \"v=DMARC1; p=none; psd=n\"\n_dmarc.example.com. TXT \"v=DMARC1; p=none\"", domain: "mail.a.b.c.d.e.f.g.example.com", want: "example.com"},
+		"suffix that says nothing":      {zone: "_dmarc.co.uk. TXT \"v=DMARC1; p=none\"", domain: "a.example.co.uk", want: "example.co.uk"},
+		"suffix itself":                 {zone: "_dmarc.co.uk. TXT \"v=DMARC1; p=none\"", domain: "co.uk", want: "co.uk"},
 		"by the list":                   {domain: "a.mail.example.co.uk", want: "example.co.uk", suffixes: true},
 		"by the list, the suffix":       {domain: "co.uk", want: "co.uk", suffixes: true},
 	}
@@ -173,7 +175,7 @@ func TestJudge(t *testing.T) {
 		"DKIM has no answer":              {author: "example.com", results: "spf=none, dkim=temperror example.com", want: "temperror reject DKIM temperror for example.com"},
 		"DKIM of others has no answer":    {author: "example.com", results: "spf=none, dkim=temperror sample.net", want: "fail reject p=reject of _dmarc.example.com; SPF none; DKIM temperror for sample.net, which is not aligned"},
 		"no answer about the subdomain":   {author: "example.com", results: "spf=none, dkim=pass down.example.com", want: "temperror reject look up DMARC record of down.example.com: *"},
-		"no answer about the author":      {author: "down.example.com", results: "spf=none, dkim=none", want: "temperror  look up DMARC record of down.example.com: *"},
+		"no answer about the author":      {author: "down.example.com", results: "spf=none, dkim=none", want: "temperror quarantine look up DMARC record of down.example.com: *"},
 		"no answer whether it exists":     {author: "unknown.example.com", results: "spf=none, dkim=none", want: "temperror  find out whether unknown.example.com exists: *"},
 		"name too long for the DNS":       {author: strings.Repeat("a.", 121) + "example.com", results: "spf=none, dkim=none", want: "fail reject np=reject of _dmarc.example.com; SPF none; DKIM none"},
 

@@ -25,6 +25,7 @@ var (
 	errFromSyntax  = errors.New("the From field has an open quote, comment or bracket")
 	errNoAuthor    = errors.New("the From field has no address")
 	errManyAuthors = errors.New("the From fields have addresses of more than 8 domains")
+	errEncoded     = errors.New("the From field has an address with encoded words in it")
 	errDomain      = errors.New("the From field has an address without a domain of the DNS")
 )
 
@@ -61,31 +62,39 @@ func authorDomains(h mail.HeaderSection) (domains []string, fields int, err erro
 	return domains, fields, nil
 }
 
+// atSigns are what a mail client may show for an @.
+var atSigns = strings.NewReplacer("\uff20", "@", "\ufe6b", "@")
+
 // parseFrom gives the domains of the addresses in the body of a From field. Beside
-// an address in brackets, a bare @ counts only if a name with a dot follows it.
+// an address in brackets, a bare @ counts only if a name with a dot follows it, and
+// what is wrong with it does not if it is the name in front of a bracket.
 func parseFrom(value string) ([]string, error) {
-	words, err := split(value)
+	words, err := split(atSigns.Replace(value))
 	if err != nil {
 		return nil, err
 	}
 	var domains, weak []string
 	var wrong error
-	bracket := false
+	follow := followers(words)
+	open := -1 // of the bracket
 	for i, w := range words {
 		if w == "<" || w == ">" {
-			bracket = w == "<"
+			open = -1
 		}
-		// A route (RFC 5322 section 4.4) has its @ behind a bracket or a comma.
-		if w != "@" || i == 0 || isDelimiter(words[i-1]) && words[i-1] != `"` {
+		if w == "<" {
+			open = i
+		}
+		if w != "@" {
 			continue
 		}
-		domain, err := domainAfter(words[i+1:])
+		domain, err := addressAt(words, i, open, follow[i])
 		switch {
-		case err != nil && bracket:
+		case err != nil && (open >= 0 || !follow[i].bracket):
 			return nil, err
 		case err != nil:
 			wrong = err
-		case bracket || strings.Contains(domain, "."):
+		case domain == "": // a route
+		case open >= 0 || strings.Contains(domain, "."):
 			domains = append(domains, domain)
 		default:
 			weak = append(weak, domain)
@@ -97,10 +106,63 @@ func parseFrom(value string) ([]string, error) {
 	return weak, wrong
 }
 
-// domainAfter reads the domain in front of the next delimiter. Spaces and comments
-// around its dots are gone already.
-func domainAfter(words []string) (string, error) {
+// follower is what follows a word.
+type follower struct {
+	// bracket tells that one opens before the address ends: the word is of a name.
+	bracket bool
+	// address tells that a colon with an @ behind it follows before a bracket closes.
+	address bool
+}
+
+// followers gives what follows each of the words.
+func followers(words []string) []follower {
+	list := make([]follower, len(words))
+	var next follower
+	at := false
+	for i := len(words) - 1; i >= 0; i-- {
+		list[i] = next
+		switch words[i] {
+		case "@":
+			at = true
+		case "<":
+			next.bracket = true
+		case ",", ";":
+			next.bracket = false
+		case ":":
+			next = follower{address: at}
+		case ">":
+			next, at = follower{}, false
+		}
+	}
+	return list
+}
+
+// addressAt gives the domain of the address with the @ at i, in the bracket that opens
+// at open, if there is one. It is "" for the @ of a route (RFC 5322 section 4.4), to
+// which the colon and an address belong.
+func addressAt(words []string, i, open int, behind follower) (string, error) {
+	if i == 0 || isDelimiter(words[i-1]) && words[i-1] != `"` {
+		if open < 0 || !behind.address {
+			return "", errDomain
+		}
+		return "", nil
+	}
+	// RFC 2047 section 5 forbids them; some clients decode and show them.
+	if slices.ContainsFunc(words[max(open, i-1):i], func(w string) bool { return strings.Contains(w, "=?") }) {
+		return "", errEncoded
+	}
+	domain, rest, err := domainAfter(words[i+1:])
+	if err == nil && open >= 0 && len(rest) > 0 && (rest[0] == `"` || !isDelimiter(rest[0])) {
+		return "", errDomain
+	}
+	return domain, err
+}
+
+// domainAfter reads the domain in front of the next delimiter or word. Spaces and
+// comments around its dots are gone already.
+func domainAfter(words []string) (domain string, rest []string, err error) {
 	name := ""
+	rest = words
 	for _, w := range words {
 		if isDelimiter(w) {
 			break
@@ -109,21 +171,21 @@ func domainAfter(words []string) (string, error) {
 			break
 		}
 		if name += w; len(name) > maxDomain {
-			return "", errDomain
+			return "", nil, errDomain
 		}
+		rest = rest[1:]
 	}
-	name = strings.TrimSuffix(name, ".")
-	domain, err := mail.ParseDomain(name)
+	domain, err = mail.ParseDomain(strings.TrimSuffix(name, "."))
 	if err != nil || strings.HasPrefix(domain, "[") {
-		return "", errDomain
+		return "", nil, errDomain
 	}
 	if isASCII(domain) {
-		return domain, nil
+		return domain, rest, nil
 	}
 	if domain, err = idna.Lookup.ToASCII(domain); err != nil {
-		return "", errDomain
+		return "", nil, errDomain
 	}
-	return domain, nil
+	return domain, rest, nil
 }
 
 func isASCII(s string) bool {
@@ -161,6 +223,9 @@ func split(value string) ([]string, error) {
 				return nil, errFromSyntax
 			}
 			if c == '"' {
+				if strings.Contains(value[i:end], "=?") && strings.HasPrefix(strings.TrimLeft(value[end:], " \t\r\n"), "@") {
+					return nil, errEncoded
+				}
 				words = append(words, `"`)
 			} else {
 				words = append(words, value[i:end])

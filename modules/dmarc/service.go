@@ -37,8 +37,9 @@ const (
 	// maxResults bounds the rows, about 300 bytes each. Beyond it only those that
 	// are there already are counted, whatever strangers make up.
 	maxResults = 1_000_000
-	// maxListed bounds what Results gives.
-	maxListed = 10_000
+	// maxDaily bounds the rows of a policy domain and day, so that one domain with
+	// made-up names below it does not take the room of all others.
+	maxDaily = 10_000
 )
 
 // Why a disposition is not the policy of the record (RFC 9990, RFC 7489 appendix C).
@@ -73,7 +74,8 @@ type Result struct {
 // once started.
 type Service struct {
 	store *store.Store
-	most  int64
+	// most bounds the rows, daily those of a policy domain and day.
+	most, daily int64
 
 	rows, left atomic.Int64
 }
@@ -93,7 +95,7 @@ func (*Service) Migrations() store.Migrations {
 
 // Provision takes the store.
 func (s *Service) Provision(c *core.Context) error {
-	s.store, s.most = c.Store(), maxResults
+	s.store, s.most, s.daily = c.Store(), maxResults, maxDaily
 	return nil
 }
 
@@ -119,7 +121,13 @@ func (s *Service) count(now time.Time, r Result) {
 		if err != nil || done.RowsAffected > 0 {
 			return err
 		}
-		if s.rows.Load() >= s.most {
+		var today int64
+		err = tx.QueryRow(`SELECT count(*) FROM (SELECT 1 FROM dmarc_results WHERE policy_domain = ? AND day = ? LIMIT ?) AS rows_of_day`,
+			r.PolicyDomain, r.Day, s.daily).Scan(&today)
+		if err != nil {
+			return err
+		}
+		if s.rows.Load() >= s.most || today >= s.daily {
 			tx.AfterCommit(func() { s.left.Add(1) })
 			return nil
 		}
@@ -143,14 +151,14 @@ func (r Result) key() []byte {
 }
 
 // Results gives what was counted for the record of a domain on the day of a time in
-// UTC: at most 10,000 rows, by author and source.
+// UTC, by author and source: at most 10,000 rows, beyond which none are kept.
 func (s *Service) Results(ctx context.Context, policyDomain string, day time.Time) ([]Result, error) {
 	var list []Result
 	err := s.store.Read(ctx, func(sn *store.Snapshot) error {
 		list = nil
 		rows, err := sn.Query(`SELECT day, policy_domain, author, source, disposition, override, dkim, spf, messages
 			FROM dmarc_results WHERE policy_domain = ? AND day = ? ORDER BY author, source, disposition, override, dkim, spf LIMIT ?`,
-			policyDomain, day.UTC().Truncate(24*time.Hour), maxListed)
+			policyDomain, day.UTC().Truncate(24*time.Hour), maxDaily)
 		if err != nil {
 			return err
 		}

@@ -28,30 +28,50 @@ const (
 )
 
 // action gives what is to be done about a finding, and why if that is neither the
-// policy nor what the settings make of it: an override or a trusted seal.
+// policy nor what the settings make of it: an override or a trusted seal. The operator
+// has written an override for the domain, and knows it better than who is trusted in
+// general, so that it goes first.
 func (d *DMARC) action(tx *mail.Transaction, f *finding) (action, because string) {
-	switch f.result {
-	case resultTempError:
-		return d.TempError, ""
-	case resultFail:
-	default:
+	if f.result != resultFail && f.result != resultTempError {
 		return actionAccept, ""
 	}
-	if sealer := sealedBy(tx, f.author); sealer != "" {
+	override, name := d.override(f.author)
+	switch sealer := sealedBy(tx, f.author); {
+	case override != "" && (f.result == resultFail || override == actionAccept):
+		return override, "the override for " + name + " says " + override
+	case override == "" && sealer != "":
 		return actionAccept, "ARC saves it: " + sealer + " is trusted and has sealed that DMARC passed there"
+	case f.result == resultFail:
+		return d.applied(f.applied), ""
+	case override == "" && f.applied == PolicyNone:
+		return actionAccept, "no policy is against it"
+	case f.unasked && d.TempError == actionDefer:
+		return actionAccept, "to try again would change nothing"
+	default:
+		return d.TempError, ""
 	}
-	for name := f.author; name != ""; _, name, _ = strings.Cut(name, ".") {
+}
+
+// override gives what the settings say of a domain or the longest one above it that
+// they name, "" if they say nothing.
+func (d *DMARC) override(author string) (action, name string) {
+	for name = author; name != ""; _, name, _ = strings.Cut(name, ".") {
 		if action, ok := d.overrides[name]; ok {
-			return action, "the override for " + name + " says " + action
+			return action, name
 		}
 	}
-	switch f.applied {
+	return "", ""
+}
+
+// applied gives what the settings make of a policy.
+func (d *DMARC) applied(p Policy) string {
+	switch p {
 	case PolicyReject:
-		return d.Reject, ""
+		return d.Reject
 	case PolicyQuarantine:
-		return d.Quarantine, ""
+		return d.Quarantine
 	default:
-		return d.None, ""
+		return d.None
 	}
 }
 
