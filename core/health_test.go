@@ -250,6 +250,9 @@ func TestChangeDuringStop(t *testing.T) {
 	if err == nil {
 		t.Error("something is changed while the server stops")
 	}
+	if _, _, err := s.Reload(t.Context()); err == nil {
+		t.Error("the file is read again while the server stops")
+	}
 	select {
 	case <-stopped:
 		t.Error("the change has waited for the end of the stop")

@@ -140,7 +140,10 @@ func (s *Step) at(stage mail.Stage) bool {
 func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction) mail.Outcome {
 	tx.Stage = stage
 	outcome := mail.Outcome{Stage: stage}
-	before := tx.Judgement()
+	var before mail.Judgement
+	if stage == mail.StageRcpt {
+		before = tx.Judgement()
+	}
 	for _, s := range c.stages[stage] {
 		if outcome.Action != mail.ActionContinue && (!s.Target || outcome.Action != mail.ActionAccept) {
 			break

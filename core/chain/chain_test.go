@@ -479,3 +479,29 @@ func BenchmarkRunContinue(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/handler")
 }
+
+// TestRefusedRecipientLeavesNothing: what handlers say about a recipient who is
+// refused does not concern the others.
+func TestRefusedRecipientLeavesNothing(t *testing.T) {
+	t.Parallel()
+	judge := step("judge", mail.AtRcpt, handler(func(_ context.Context, tx *mail.Transaction) (mail.Verdict, error) {
+		tx.AddTag("for=" + tx.Recipient.Address.LocalPart)
+		tx.SetScore("judge", 3)
+		if tx.Recipient.Address.LocalPart == "bad" {
+			return mail.Reject(mail.NewReply(550, 7, 1, "No"), "not this one"), nil
+		}
+		return mail.Continue("fine"), nil
+	}))
+	c := chain.New([]*chain.Step{judge, deliver()}, chain.Options{})
+	tx := newTransaction()
+	for _, to := range []struct {
+		address string
+		refused bool
+		tags    int
+	}{{"bad@example.test", true, 0}, {"good@example.test", false, 1}, {"bad@example.test", true, 1}} {
+		tx.Recipient = &mail.Recipient{Address: address(t, to.address)}
+		if o := c.Run(t.Context(), mail.StageRcpt, tx); o.Refused() != to.refused || len(tx.Tags()) != to.tags || tx.Score() != float64(3*to.tags) {
+			t.Errorf("%s: %v, tags %q, %v points", to.address, o.Action, tx.Tags(), tx.Score())
+		}
+	}
+}
