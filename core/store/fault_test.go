@@ -234,7 +234,8 @@ func TestDiskDoesNotSync(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for s.checkpoint.state.Load() == checkpointRunning {
+		// The writer looks at the log once it has answered.
+		for s.checkpoint.state.Load() != checkpointFailed {
 			runtime.Gosched()
 		}
 		checkStopped(t, s)
