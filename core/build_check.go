@@ -36,6 +36,7 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 		b.checkRuns(s)
 	}
 	b.checkPlaces(steps)
+	b.checkSigned(steps)
 	b.checkLogin(steps, body)
 	if b.feeds.Has(mail.StageRcpt) && target == nil && !b.incomplete {
 		b.ds.Errorf(endOf(body), "chain/no-target", "this chain ends without a target").
@@ -65,10 +66,29 @@ func (b *chainBuilder) checkPlaces(steps []*step) {
 	}
 }
 
+// checkSigned finds handlers that change what one in front of them has signed.
+func (b *chainBuilder) checkSigned(steps []*step) {
+	var signer *step
+	for _, s := range flat(steps) {
+		if signer != nil && (s.info.Edits || s.info.Rewrites) && !s.info.Signs && s.Stages.Has(mail.StageData) {
+			b.ds.Warnf(s.block.DefRange, "chain/signed", "%s changes the message behind %s, which has signed it", s.Name, signer.Name).
+				WithDetail("Move %s behind it, so that the signature holds for what leaves the server.", signer.Name).
+				WithRelated(signer.block.DefRange, "it is signed here")
+		}
+		if s.info.Signs {
+			signer = s
+		}
+	}
+}
+
 // checkParallel finds handlers in parallel that do not act at the same stages.
 func (b *chainBuilder) checkParallel(steps []*step) {
 	for _, s := range steps {
 		for _, p := range s.parallel {
+			if p.info.Rewrites {
+				b.ds.Errorf(p.block.DefRange, "chain/parallel", "%s may rewrite the message and cannot stand in parallel", p.Name).
+					WithDetail("Move it in front of the parallel block, or behind it.")
+			}
 			if first := s.parallel[0]; p.Stages != first.Stages {
 				b.ds.Errorf(p.block.DefRange, "chain/parallel", "handlers in parallel act at the same stage, but %s acts at %s", p.Name, list(p.Stages.Names())).
 					WithRelated(first.block.DefRange, "this one acts at %s", list(first.Stages.Names()))

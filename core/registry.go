@@ -43,6 +43,11 @@ type Info struct {
 	// Target marks a handler that takes recipients in charge at the rcpt stage
 	// and makes the message durable for them at the data stage.
 	Target bool
+	// Edits marks a handler that adds, changes or removes header fields. Signs marks
+	// one that signs the message as it is then, so that those which edit belong in
+	// front of it. Rewrites marks one that may put another message or other
+	// recipients in the place of those that came, which it cannot do in parallel.
+	Edits, Signs, Rewrites bool
 	// Authenticates marks a handler that can find, at the auth stage, that a client
 	// is the user that it claims to be.
 	Authenticates bool

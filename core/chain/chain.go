@@ -156,13 +156,39 @@ func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction)
 			continue
 		}
 		c.apply(&outcome, s, tx, c.call(ctx, s, tx))
+		if stage == mail.StageData && !outcome.Refused() {
+			c.addRecipients(ctx, tx)
+		}
 	}
 	c.finish(&outcome, tx)
-	c.observe(ctx, tx, outcome)
+	if !tx.Trial {
+		c.observe(ctx, tx, outcome)
+	}
 	if stage == mail.StageRcpt && outcome.Refused() {
 		tx.SetJudgement(before)
 	}
 	return outcome
+}
+
+// addRecipients asks the targets for the recipients that a handler has added at the
+// data stage. One that none takes is not delivered to, and the trace says so: it is
+// not a reason to refuse the message to the others.
+func (c *Chain) addRecipients(ctx context.Context, tx *mail.Transaction) {
+	for _, address := range tx.AddedRecipients() {
+		r := &mail.Recipient{Address: address}
+		tx.Stage, tx.Recipient = mail.StageRcpt, r
+		for _, s := range c.stages[mail.StageRcpt] {
+			if s.Target && r.Target == "" && c.call(ctx, s, tx).Action == mail.ActionAccept {
+				r.Target = s.Name
+			}
+		}
+		tx.Stage, tx.Recipient = mail.StageData, nil
+		if r.Target != "" {
+			tx.Envelope.Recipients = append(tx.Envelope.Recipients, r)
+			continue
+		}
+		c.log.Warn("nobody takes a recipient that a handler has added", zap.String(logkey.Message, tx.ID), zap.Stringer(logkey.Recipient, address))
+	}
 }
 
 // wanted tells whether a target has anything to do: at the rcpt stage the
@@ -320,7 +346,9 @@ func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Ve
 	if (verdict.Action == mail.ActionDefer || verdict.Action == mail.ActionReject) && verdict.Reply.Code == 0 {
 		verdict.Reply = replyFor(tx.Stage, verdict.Action)
 	}
-	s.Tally.said(tx.Stage, verdict.Action, took, began)
+	if !tx.Trial {
+		s.Tally.said(tx.Stage, verdict.Action, took, began)
+	}
 	if s.Monitor {
 		c.record(s, tx, verdict, NoteMonitor, took)
 		return mail.Verdict{}
@@ -348,7 +376,7 @@ func (c *Chain) recovered(s *Step, tx *mail.Transaction, err *error) {
 // error.
 func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (verdict mail.Verdict, err error) {
 	defer c.recovered(s, tx, &err)
-	if s.Breaker != nil {
+	if s.Breaker != nil && !tx.Trial {
 		return s.Breaker.handle(ctx, s.Handler, tx)
 	}
 	return s.Handler.Handle(ctx, tx)
@@ -362,7 +390,7 @@ func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err er
 		policy = PolicyDefer
 	}
 	level := zap.DebugLevel
-	if !isClientGone(err) && s.Tally.failed(err, policy == PolicyContinue, took, c.now()) {
+	if !tx.Trial && !isClientGone(err) && s.Tally.failed(err, policy == PolicyContinue, took, c.now()) {
 		level = zap.WarnLevel
 	}
 	c.log.Log(level, "handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),

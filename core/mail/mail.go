@@ -132,8 +132,9 @@ type Recipient struct {
 	// Target is the name of the target that took the recipient in charge at
 	// the rcpt stage; "" as long as none has.
 	Target string
-	// Note is what that target wants to remember until the data stage.
-	Note any
+	// Accounts are those whose mailboxes the recipient stands for, by their
+	// addresses, if that target keeps mail for accounts of this server.
+	Accounts []string
 	// Delivered is set by the target once the message is durable for this
 	// recipient.
 	Delivered bool

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,9 @@ type Transaction struct {
 	Message *Message
 	// Started is when the transaction began.
 	Started time.Time
+	// Trial says that somebody only wants to know how it would be judged: handlers
+	// look at what is there, and neither deliver, count, learn nor remember.
+	Trial bool
 	// Entries is the trace so far; the chain appends to it.
 	Entries []Entry
 
@@ -39,6 +43,8 @@ type Transaction struct {
 	dropped    []int // indexes of fields of the message, in order
 	results    []AuthResult
 	marks      []mark
+	added      []Address
+	owned      []io.Closer
 	shared     *shared
 }
 

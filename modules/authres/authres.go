@@ -39,6 +39,7 @@ type AuthRes struct {
 func (*AuthRes) Module() core.Info {
 	return core.Info{
 		ID:     "handler.authres",
+		Edits:  true,
 		Stages: mail.AtData,
 		New:    func() core.Module { return new(AuthRes) },
 	}

@@ -64,6 +64,7 @@ type ClamAV struct {
 func (ClamAV) Module() core.Info {
 	return core.Info{
 		ID:     "handler.clamav",
+		Edits:  true,
 		Stages: mail.AtData,
 		// From the wait for a free connection to the answer.
 		Timeout: time.Minute,

@@ -38,7 +38,7 @@ func TestConformance(t *testing.T) {
 				}[n%3]
 			case mail.StageData:
 				r := tx.Envelope.Recipients[0]
-				r.Target, r.Note = "deliver", []string{[]string{user, gone}[n%2]}
+				r.Target, r.Accounts = "deliver", []string{[]string{user, gone}[n%2]}
 			default:
 			}
 			return tx

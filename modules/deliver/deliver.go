@@ -121,7 +121,7 @@ func (d *Deliver) rcpt(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 	case len(r.found) == 0:
 		return mail.Reject(noMailbox, r.nobody(address)), nil
 	}
-	tx.Recipient.Note = r.found
+	tx.Recipient.Accounts = r.found
 	reason := "goes to " + strings.Join(r.found, ", ")
 	if len(r.missing) > 0 {
 		reason += "; " + r.nobody(address)
@@ -196,8 +196,7 @@ func (d *Deliver) data(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 // of them still exists.
 func (d *Deliver) add(ctx context.Context, delivery *mailbox.Delivery, r *mail.Recipient, target mailbox.Target, known map[string]bool) (bool, error) {
 	there := false
-	found, _ := r.Note.([]string)
-	for _, account := range found {
+	for _, account := range r.Accounts {
 		exists, seen := known[account]
 		if !seen {
 			var err error

@@ -163,7 +163,7 @@ func TestRcpt(t *testing.T) {
 			var got string
 			switch v.Action {
 			case mail.ActionAccept:
-				found, _ := tx.Recipient.Note.([]string)
+				found := tx.Recipient.Accounts
 				got = strings.Join(slices.Sorted(slices.Values(found)), " ")
 			case mail.ActionReject:
 				got = v.Reply.String()[:len("550 5.1.1")]
@@ -205,7 +205,7 @@ func TestServerPostmaster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(tx.Recipient.Note.([]string), " "); got != want {
+		if got := strings.Join(tx.Recipient.Accounts, " "); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
@@ -219,7 +219,7 @@ func TestTooManyAccounts(t *testing.T) {
 	}
 	d, _ := newDeliver(t, "", p)
 	tx, _, err := rcpt(t, d, "many@example.org")
-	if err != nil || len(tx.Recipient.Note.([]string)) != maxAccounts {
+	if err != nil || len(tx.Recipient.Accounts) != maxAccounts {
 		t.Errorf("the limit itself: %v", err)
 	}
 	_, v, err := rcpt(t, d, "many-more@example.org")

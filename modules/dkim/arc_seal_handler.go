@@ -50,6 +50,7 @@ type ARCSeal struct {
 func (*ARCSeal) Module() core.Info {
 	return core.Info{
 		ID:      "handler.arc_seal",
+		Signs:   true,
 		Stages:  mail.AtData,
 		Timeout: 20 * time.Second, // for the chain, if nobody has validated it
 		New:     func() core.Module { return new(ARCSeal) },

@@ -74,7 +74,7 @@ type domainKey struct {
 
 // Module describes the handler.
 func (*Sign) Module() core.Info {
-	return core.Info{ID: "handler.dkim_sign", Stages: mail.AtData, New: func() core.Module { return new(Sign) }}
+	return core.Info{ID: "handler.dkim_sign", Stages: mail.AtData, Signs: true, New: func() core.Module { return new(Sign) }}
 }
 
 // NeedsLogin tells that only messages of users are signed.

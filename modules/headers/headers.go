@@ -37,6 +37,7 @@ type Headers struct {
 func (*Headers) Module() core.Info {
 	return core.Info{
 		ID:     "handler.headers",
+		Edits:  true,
 		Stages: mail.AtData,
 		New:    func() core.Module { return new(Headers) },
 	}

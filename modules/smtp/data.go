@@ -46,8 +46,18 @@ func (s *session) Data(io.Reader) error {
 		}
 	}
 	defer in.close()
+	if s.tx != nil {
+		defer s.release(s.tx)
+	}
 	s.front.pending = endOfData
 	return smtpError(s.deliver(in))
+}
+
+// release frees what handlers have put in the place of the message.
+func (s *session) release(tx *mail.Transaction) {
+	if err := tx.Release(); err != nil {
+		s.log.Warn("close rewritten message", zap.String(logkey.Message, tx.ID), zap.Error(err))
+	}
 }
 
 // lost ends a session within a message: the client broke off, or was too slow.

@@ -90,6 +90,7 @@ type SpamAssassin struct {
 func (SpamAssassin) Module() core.Info {
 	return core.Info{
 		ID:     "handler.spamassassin",
+		Edits:  true,
 		Stages: mail.AtData,
 		// From the wait for a free connection to the answer.
 		Timeout: time.Minute,

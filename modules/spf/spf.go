@@ -63,6 +63,7 @@ type SPF struct {
 func (*SPF) Module() core.Info {
 	return core.Info{
 		ID:             "handler.spf",
+		Edits:          true,
 		Stages:         mail.AtMail | mail.AtRcpt,
 		StageAttribute: true,
 		DefaultStages:  mail.AtRcpt,
