@@ -19,7 +19,7 @@ type attacked struct {
 }
 
 func startAttacked(ctx context.Context, binary, dir string, attackers int) (instance, error) {
-	server, err := startMoxLike(ctx, binary, dir)
+	server, err := startMoxLike(ctx, binary, dir, plainChain, "127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,10 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff(want, o.loads(), cmp.AllowUnexported(load{})); diff != "" {
 		t.Errorf("loads (-want +got):\n%s", diff)
 	}
-	for _, args := range []string{"--servers exim", "--sizes 0", "--sizes 4K", "--rounds 0", "--connections old", "--duration 0s", "more"} {
+	if o, err = parse([]string{"--inbound"}, io.Discard); err != nil || strings.Join(o.servers, ",") != inboundServers {
+		t.Errorf("servers %q, %v", o.servers, err)
+	}
+	for _, args := range []string{"--servers exim", "--servers filtered", "--inbound --servers postfix", "--sizes 0", "--sizes 4K", "--rounds 0", "--connections old", "--duration 0s", "more"} {
 		if _, err := parse(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("%q is taken", args)
 		}
@@ -88,15 +91,15 @@ func TestProcessesOfATree(t *testing.T) {
 	if _, err := stdout.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	used, err := processorTime(shell.Process.Pid)
+	used, err := processorTime([]int{shell.Process.Pid})
 	if err != nil || used < 20*time.Millisecond || used > time.Minute {
 		t.Errorf("processor time %s, %v", used, err)
 	}
-	mb, err := memory(shell.Process.Pid)
+	mb, err := memory([]int{shell.Process.Pid})
 	if err != nil || mb <= 0 || mb > 100 {
 		t.Errorf("memory %.1f MB, %v", mb, err)
 	}
-	if all, err := family(os.Getpid()); err != nil || len(all) < 2 {
+	if all, err := family([]int{os.Getpid()}); err != nil || len(all) < 2 {
 		t.Errorf("this test and its shell are %d processes, %v", len(all), err)
 	}
 }

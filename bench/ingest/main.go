@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,22 @@ type options struct {
 	binary      string
 	postfixLog  bool
 	attackers   int
+	// inbound compares servers that check who sent a message. world is the folder
+	// with the messages, "" outside of the namespaces.
+	inbound bool
+	world   string
 }
+
+// signed is the file with the signed message of a size.
+func (o *options) signed(size int) string {
+	return filepath.Join(o.world, fmt.Sprintf("message-%d", size))
+}
+
+// The servers that are compared by default.
+const (
+	plainServers   = "postfix,mox-like,smtp-sink"
+	inboundServers = "filtered,rspamd,inbound"
+)
 
 // load is one way of sending mail.
 type load struct {
@@ -72,7 +88,9 @@ func parse(args []string, output io.Writer) (*options, error) {
 	f.StringVar(&o.dir, "dir", os.TempDir(), "directory on the disk to be measured; all is removed in the end")
 	f.IntVar(&o.rounds, "rounds", 3, "how often each measurement is repeated")
 	f.DurationVar(&o.duration, "duration", 3*time.Second, "about how long a measurement lasts")
-	servers := f.String("servers", "postfix,mox-like,smtp-sink", "servers to compare; attacked is mox-like while passwords are guessed")
+	servers := f.String("servers", plainServers, "servers to compare; attacked is mox-like while passwords are guessed; --inbound has its own: "+inboundServers)
+	f.BoolVar(&o.inbound, "inbound", false, "have the servers check SPF, DKIM and DMARC of signed messages, in namespaces with a DNS of their own")
+	f.StringVar(&o.world, "world", "", "used by the program itself")
 	f.IntVar(&o.attackers, "attackers", 200, "how many guess passwords at once, each on a connection of its own")
 	sizes := f.String("sizes", "4096,102400", "sizes of messages in bytes")
 	sessions := f.String("sessions", "1,10,50", "numbers of sessions at once")
@@ -85,8 +103,15 @@ func parse(args []string, output io.Writer) (*options, error) {
 	if f.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
 		return nil, fmt.Errorf("arguments %q: there are only flags, and rounds and duration are more than 0", args)
 	}
+	known := strings.Split(plainServers+",attacked", ",")
+	if o.inbound {
+		known = strings.Split(inboundServers, ",")
+		if *servers == plainServers {
+			*servers = inboundServers
+		}
+	}
 	var err error
-	if o.servers, err = words(*servers, "postfix", "mox-like", "attacked", "smtp-sink"); err != nil {
+	if o.servers, err = words(*servers, known...); err != nil {
 		return nil, err
 	}
 	if o.connections, err = words(*connections, "new", "reuse"); err != nil {
@@ -138,6 +163,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	if o.inbound && o.world == "" {
+		return enter(ctx, o, args, stdout, stderr)
+	}
 	dir, err := os.MkdirTemp(o.dir, "ingest-")
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
@@ -151,6 +179,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		if o.binary, err = build(ctx, dir); err != nil {
 			return err
 		}
+	}
+	if o.inbound {
+		world, err := openWorld(ctx, o)
+		if err != nil {
+			return err
+		}
+		defer world.close()
 	}
 	results := make(map[key][]result)
 	for round := range o.rounds {

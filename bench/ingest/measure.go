@@ -16,8 +16,8 @@ import (
 
 // instance is a running server.
 type instance interface {
-	// pid is the root of the server's processes.
-	pid() int
+	// pids are the roots of the server's processes.
+	pids() []int
 	// address is where it speaks SMTP.
 	address() string
 	// settle waits until all that was accepted is where its user finds it.
@@ -31,6 +31,7 @@ type instance interface {
 const (
 	hostname  = "mx1.example.test"
 	recipient = "alice@example.test"
+	sender    = "bob@example.org"
 	// patience bounds every step that is not measured.
 	patience = 2 * time.Minute
 )
@@ -58,17 +59,17 @@ func measure(ctx context.Context, o *options, name, base string, l load) (r resu
 		return r, fmt.Errorf("start: %w", err)
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	warm, rate, err := warmUp(ctx, server, l)
+	warm, rate, err := warmUp(ctx, o, server, l)
 	if err != nil {
 		return r, err
 	}
 	n := messages(l, rate, o.duration)
-	watch := watchMemory(ctx, server.pid())
-	before, err := processorTime(server.pid())
+	watch := watchMemory(ctx, server.pids())
+	before, err := processorTime(server.pids())
 	if err != nil {
 		return r, errors.Join(err, watch.stop(nil))
 	}
-	took, err := send(ctx, server.address(), l, n)
+	took, err := send(ctx, o, server.address(), l, n)
 	if err != nil {
 		return r, errors.Join(err, watch.stop(nil))
 	}
@@ -77,7 +78,7 @@ func measure(ctx context.Context, o *options, name, base string, l load) (r resu
 		return r, errors.Join(err, watch.stop(nil))
 	}
 	late := time.Since(began)
-	after, err := processorTime(server.pid())
+	after, err := processorTime(server.pids())
 	if err := errors.Join(err, watch.stop(&r.memory)); err != nil {
 		return r, err
 	}
@@ -95,18 +96,28 @@ func start(ctx context.Context, o *options, name, dir string) (instance, error) 
 	defer cancel()
 	switch name {
 	case "postfix":
-		return startPostfix(ctx, dir, o.postfixLog)
+		return either(startPostfix(ctx, dir, postfixOptions{log: o.postfixLog}))
+	case "filtered":
+		return either(startFiltered(ctx, dir, o.postfixLog))
+	case "rspamd":
+		return either(startRspamd(ctx, dir, o.postfixLog))
+	case "inbound":
+		return either(startInbound(ctx, o.binary, dir))
 	case "mox-like":
-		server, err := startMoxLike(ctx, o.binary, dir)
-		if err != nil {
-			return nil, err // and no server that is nil
-		}
-		return server, nil
+		return either(startMoxLike(ctx, o.binary, dir, plainChain, "127.0.0.1"))
 	case "attacked":
 		return startAttacked(ctx, o.binary, dir, o.attackers)
 	default:
 		return startSink(ctx, dir)
 	}
+}
+
+// either gives a server or an error, and no instance that is a nil pointer.
+func either[T instance](server T, err error) (instance, error) {
+	if err != nil {
+		return nil, err
+	}
+	return server, nil
 }
 
 func settle(ctx context.Context, server instance) error {
@@ -117,9 +128,9 @@ func settle(ctx context.Context, server instance) error {
 
 // warmUp lets the server start what it starts on demand, and finds out about how
 // fast it is.
-func warmUp(ctx context.Context, server instance, l load) (n int, rate float64, err error) {
+func warmUp(ctx context.Context, o *options, server instance, l load) (n int, rate float64, err error) {
 	n = 100 + 4*l.sessions
-	took, err := send(ctx, server.address(), l, n)
+	took, err := send(ctx, o, server.address(), l, n)
 	if err != nil {
 		return 0, 0, fmt.Errorf("warm up: %w", err)
 	}
@@ -140,12 +151,17 @@ func messages(l load, rate float64, d time.Duration) int {
 
 // send runs smtp-source and gives how long it took until the last message was
 // accepted. It fails if one was not.
-func send(ctx context.Context, address string, l load, n int) (time.Duration, error) {
+func send(ctx context.Context, o *options, address string, l load, n int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	args := []string{
-		"-s", strconv.Itoa(l.sessions), "-m", strconv.Itoa(n), "-l", strconv.Itoa(l.size),
-		"-f", "bob@example.org", "-t", recipient, "-M", "client.example.org",
+		"-s", strconv.Itoa(l.sessions), "-m", strconv.Itoa(n),
+		"-f", sender, "-t", recipient, "-M", "client.example.org",
+	}
+	if o.inbound {
+		args = append(args, "-F", o.signed(l.size))
+	} else {
+		args = append(args, "-l", strconv.Itoa(l.size))
 	}
 	if l.reuse {
 		args = append(args, "-d")
@@ -173,21 +189,25 @@ func command(ctx context.Context, program string, args ...string) *exec.Cmd {
 }
 
 // freeAddress gives an address on loopback that nobody uses.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress() (string, error) { return freeAddressAt("127.0.0.1") }
+
+func freeAddressAt(host string) (string, error) {
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
 }
 
-// await waits until a server greets at address.
-func await(ctx context.Context, address string) error {
+// await waits until a server listens at address, and greets if it does that.
+func await(ctx context.Context, address string, greets bool) error {
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			_, err = conn.Read(make([]byte, 1))
+			if greets {
+				_, err = conn.Read(make([]byte, 1))
+			}
 			conn.Close()
 		}
 		if err == nil {
@@ -217,9 +237,12 @@ type process struct {
 	at   string
 }
 
-// launch starts it, with what it writes in the file log, and waits for its
-// greeting.
-func launch(ctx context.Context, log, address, program string, args ...string) (*process, error) {
+// greets says that a server speaks first.
+const greets = true
+
+// launch starts it, with what it writes in the file log, and waits until it listens
+// at address and, if it is one that greets, for its greeting.
+func launch(ctx context.Context, log, address string, greets bool, program string, args ...string) (*process, error) {
 	output, err := os.Create(log)
 	if err != nil {
 		return nil, err
@@ -237,13 +260,13 @@ func launch(ctx context.Context, log, address, program string, args ...string) (
 		p.done <- p.cmd.Wait()
 		cancel()
 	}()
-	if err := await(ready, address); err != nil {
-		return nil, errors.Join(err, p.stop())
+	if err := await(ready, address, greets); err != nil {
+		return nil, errors.Join(err, p.stop(), fmt.Errorf("%s says: %s", program, p.tail()))
 	}
 	return p, nil
 }
 
-func (p *process) pid() int        { return p.cmd.Process.Pid }
+func (p *process) pids() []int     { return []int{p.cmd.Process.Pid} }
 func (p *process) address() string { return p.at }
 
 func (p *process) stop() error {

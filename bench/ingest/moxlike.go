@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,11 +46,7 @@ listener "smtp" "mx" {
     connections_per_network = 1000
   }
   chain {
-    ratelimit {
-      key   = "ip"
-      limit = "1000000/1s"
-    }
-    deliver {}
+{chain}    deliver {}
   }
 }
 
@@ -78,6 +75,13 @@ listener "imap" "imap" {
 domain "example.test" {}
 `
 
+// plainChain counts and delivers.
+const plainChain = `    ratelimit {
+      key   = "ip"
+      limit = "1000000/1s"
+    }
+`
+
 // build makes the binary from the source that this program belongs to.
 func build(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "mox-like-binary")
@@ -88,17 +92,17 @@ func build(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-func startMoxLike(ctx context.Context, binary, dir string) (*moxLike, error) {
+func startMoxLike(ctx context.Context, binary, dir, chain, host string) (*moxLike, error) {
 	var free [3]string
-	for i := range free {
+	for i, at := range []string{host, "127.0.0.1", "127.0.0.1"} {
 		var err error
-		if free[i], err = freeAddress(); err != nil {
+		if free[i], err = freeAddressAt(at); err != nil {
 			return nil, err
 		}
 	}
 	smtp, imap, submission := free[0], free[1], free[2]
 	config := filepath.Join(dir, "mox-like.hcl")
-	settings := strings.NewReplacer("{dir}", dir, "{hostname}", hostname, "{smtp}", smtp, "{imap}", imap, "{submission}", submission)
+	settings := strings.NewReplacer("{dir}", dir, "{hostname}", hostname, "{smtp}", smtp, "{imap}", imap, "{submission}", submission, "{chain}", chain)
 	if err := os.WriteFile(config, []byte(settings.Replace(moxLikeConfig)), 0o600); err != nil {
 		return nil, err
 	}
@@ -107,7 +111,7 @@ func startMoxLike(ctx context.Context, binary, dir string) (*moxLike, error) {
 	if output, err := add.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("add user: %w: %s", err, bytes.TrimSpace(output))
 	}
-	p, err := launch(ctx, filepath.Join(dir, "mox-like.log"), smtp, binary, "run", "--config", config)
+	p, err := launch(ctx, filepath.Join(dir, "mox-like.log"), smtp, greets, binary, "run", "--config", config)
 	if err != nil {
 		return nil, fmt.Errorf("run mox-like: %w", err)
 	}
@@ -119,25 +123,41 @@ func (*moxLike) settle(context.Context) error { return nil }
 
 // stored asks by IMAP how many messages the inbox has.
 func (m *moxLike) stored(ctx context.Context, n int) error {
-	conn, err := m.dial(ctx, m.imap)
+	dialog, err := m.ask(ctx, "b STATUS INBOX (MESSAGES)")
 	if err != nil {
 		return err
 	}
+	if !strings.Contains(dialog, fmt.Sprintf("(MESSAGES %d)", n)) {
+		return fmt.Errorf("want %d, the server says\n%s", n, dialog)
+	}
+	return nil
+}
+
+// first gives the header section of the first message.
+func (m *moxLike) first(ctx context.Context) ([]byte, error) {
+	dialog, err := m.ask(ctx, "b EXAMINE INBOX", "c FETCH 1 BODY.PEEK[HEADER]")
+	return []byte(dialog), err
+}
+
+// ask says commands to the IMAP listener and gives all that it answers.
+func (m *moxLike) ask(ctx context.Context, commands ...string) (string, error) {
+	conn, err := m.dial(ctx, m.imap)
+	if err != nil {
+		return "", err
+	}
 	defer conn.Close()
 	dialog, lines := new(strings.Builder), bufio.NewScanner(conn)
-	for _, command := range []string{fmt.Sprintf("a LOGIN %s %q", recipient, password), "b STATUS INBOX (MESSAGES)", "c LOGOUT"} {
+	login := fmt.Sprintf("a LOGIN %s %q", recipient, password)
+	for _, command := range slices.Concat([]string{login}, commands, []string{"z LOGOUT"}) {
 		if _, err := fmt.Fprint(conn, command, "\r\n"); err != nil {
-			return err
+			return "", err
 		}
 		for done := false; !done && lines.Scan(); {
 			fmt.Fprintln(dialog, lines.Text())
 			done = strings.HasPrefix(lines.Text(), command[:2])
 		}
 	}
-	if !strings.Contains(dialog.String(), fmt.Sprintf("(MESSAGES %d)", n)) {
-		return fmt.Errorf("want %d, the server says\n%s", n, dialog)
-	}
-	return nil
+	return dialog.String(), nil
 }
 
 // dial connects to one of the server's addresses by TLS, and checks its

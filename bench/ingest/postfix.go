@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,15 @@ type postfix struct {
 	master int
 }
 
+// postfixOptions say what an instance of Postfix does beside taking mail in.
+type postfixOptions struct {
+	log bool
+	// host is the address that it listens on; "" is 127.0.0.1.
+	host string
+	// main and services are added to main.cf and to master.cf.
+	main, services string
+}
+
 // mainCF and masterCF are Postfix's configuration. The services are Debian's,
 // without chroot and without those that nothing here uses.
 const (
@@ -32,7 +42,7 @@ queue_directory = {dir}/queue
 data_directory = {dir}/data
 myhostname = {hostname}
 mydestination =
-inet_interfaces = 127.0.0.1
+inet_interfaces = all
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 alias_maps =
@@ -73,13 +83,13 @@ postlog unix-dgram n - n - 1 postlogd
 `
 )
 
-func startPostfix(ctx context.Context, dir string, log bool) (instance, error) {
-	address, err := freeAddress()
+func startPostfix(ctx context.Context, dir string, o postfixOptions) (*postfix, error) {
+	address, err := freeAddressAt(cmp.Or(o.host, "127.0.0.1"))
 	if err != nil {
 		return nil, err
 	}
 	p := &postfix{dir: dir, at: address}
-	if err := p.prepare(log); err != nil {
+	if err := p.prepare(o); err != nil {
 		return nil, err
 	}
 	if err := p.control(ctx, "start"); err != nil {
@@ -90,7 +100,7 @@ func startPostfix(ctx context.Context, dir string, log bool) (instance, error) {
 		p.master, err = strconv.Atoi(string(bytes.TrimSpace(text)))
 	}
 	if err == nil {
-		err = await(ctx, address)
+		err = await(ctx, address, greets)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
@@ -100,7 +110,7 @@ func startPostfix(ctx context.Context, dir string, log bool) (instance, error) {
 
 // prepare writes the configuration and makes the directories with the owners
 // that Postfix demands.
-func (p *postfix) prepare(log bool) error {
+func (p *postfix) prepare(o postfixOptions) error {
 	owner, err := account("postfix")
 	if err != nil {
 		return fmt.Errorf("find Postfix's user: %w (it comes with Debian's package postfix)", err)
@@ -120,11 +130,11 @@ func (p *postfix) prepare(log bool) error {
 	}
 	settings := strings.NewReplacer("{dir}", p.dir, "{hostname}", hostname, "{address}", p.at,
 		"{uid}", strconv.Itoa(reader[0]), "{gid}", strconv.Itoa(reader[1]))
-	main := mainCF
-	if log {
+	main := mainCF + o.main
+	if o.log {
 		main += logCF
 	}
-	for name, text := range map[string]string{"main.cf": main, "master.cf": masterCF} {
+	for name, text := range map[string]string{"main.cf": main, "master.cf": masterCF + o.services} {
 		path := filepath.Join(p.dir, "etc", name)
 		if err := os.WriteFile(path, []byte(settings.Replace(text)), 0o644); err != nil { //nolint:gosec // its users read them
 			return err
@@ -155,7 +165,7 @@ func (p *postfix) control(ctx context.Context, verb string) error {
 	return nil
 }
 
-func (p *postfix) pid() int        { return p.master }
+func (p *postfix) pids() []int     { return []int{p.master} }
 func (p *postfix) address() string { return p.at }
 
 // settle waits until the queue is empty.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -44,8 +45,8 @@ func readStatus(pid int) (status, error) {
 	return s, nil
 }
 
-// family gives a process and its descendants, those that live.
-func family(root int) (map[int]status, error) {
+// family gives processes and their descendants, those that live.
+func family(roots []int) (map[int]status, error) {
 	names, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
@@ -65,14 +66,16 @@ func family(root int) (map[int]status, error) {
 	found := make(map[int]status)
 	for pid := range all {
 		for up, steps := pid, 0; up > 1 && steps < 100; up, steps = all[up].parent, steps+1 {
-			if up == root {
+			if slices.Contains(roots, up) {
 				found[pid] = all[pid]
 				break
 			}
 		}
 	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("find process %d: it has ended", root)
+	for _, root := range roots {
+		if _, ok := found[root]; !ok {
+			return nil, fmt.Errorf("find process %d: it has ended", root)
+		}
 	}
 	return found, nil
 }
@@ -82,8 +85,8 @@ const ticksPerSecond = 100
 
 // processorTime gives what a server has used so far. Processes that have ended
 // are counted with the parents that waited for them.
-func processorTime(root int) (time.Duration, error) {
-	members, err := family(root)
+func processorTime(roots []int) (time.Duration, error) {
+	members, err := family(roots)
 	if err != nil {
 		return 0, err
 	}
@@ -96,8 +99,8 @@ func processorTime(root int) (time.Duration, error) {
 
 // memory gives the proportional set size of a server in MB: memory that several
 // processes share counts once.
-func memory(root int) (float64, error) {
-	members, err := family(root)
+func memory(roots []int) (float64, error) {
+	members, err := family(roots)
 	if err != nil {
 		return 0, err
 	}
@@ -135,23 +138,23 @@ type watcher struct {
 // sampleEvery is seldom enough that sampling does not show in the figures.
 const sampleEvery = 500 * time.Millisecond
 
-func watchMemory(ctx context.Context, root int) *watcher {
+func watchMemory(ctx context.Context, roots []int) *watcher {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		for pause(ctx, sampleEvery) == nil && w.err == nil {
-			w.sample(root)
+			w.sample(roots)
 		}
 		if w.err == nil {
-			w.sample(root)
+			w.sample(roots)
 		}
 	}()
 	return w
 }
 
-func (w *watcher) sample(root int) {
-	now, err := memory(root)
+func (w *watcher) sample(roots []int) {
+	now, err := memory(roots)
 	w.most, w.err = max(w.most, now), err
 }
 

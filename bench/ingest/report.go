@@ -48,7 +48,11 @@ func report(w io.Writer, o *options, results map[key][]result) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %d processors, file system %s, medians of %d rounds of about %s.\n\n",
 		kernel(), runtime.NumCPU(), fileSystem(o.dir), o.rounds, o.duration)
-	b.WriteString("| size | connection | c | server | messages/s | least to most | stored/s | of Postfix | of smtp-sink | CPU s per 1000 | peak MB |\n")
+	beside := [2]string{"postfix", "smtp-sink"}
+	if o.inbound {
+		beside = [2]string{"filtered", "rspamd"}
+	}
+	fmt.Fprintf(&b, "| size | connection | c | server | messages/s | least to most | stored/s | of %s | of %s | CPU s per 1000 | peak MB |\n", beside[0], beside[1])
 	b.WriteString("|---:|---|---:|---|---:|---|---:|---:|---:|---:|---:|\n")
 	for _, l := range o.loads() {
 		for _, name := range o.servers {
@@ -60,7 +64,7 @@ func report(w io.Writer, o *options, results map[key][]result) error {
 			}
 			fmt.Fprintf(&b, "| %d | %s | %d | %s | %.0f | %.0f to %.0f | %s | %s | %s | %.2f | %.0f |\n",
 				l.size, l.connection(), l.sessions, name, median(rs, rate), all[0], all[len(all)-1], stored,
-				ratio(rs, results[key{"postfix", l}]), ratio(rs, results[key{"smtp-sink", l}]),
+				ratio(rs, results[key{beside[0], l}]), ratio(rs, results[key{beside[1], l}]),
 				median(rs, cpu), median(rs, memoryOf))
 		}
 	}

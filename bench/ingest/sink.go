@@ -15,7 +15,7 @@ func startSink(ctx context.Context, dir string) (instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := launch(ctx, filepath.Join(dir, "sink.log"), address, "smtp-sink", "-u", "postfix", "-h", hostname, address, "1024")
+	p, err := launch(ctx, filepath.Join(dir, "sink.log"), address, greets, "smtp-sink", "-u", "postfix", "-h", hostname, address, "1024")
 	if err != nil {
 		return nil, fmt.Errorf("run smtp-sink: %w (it is in Debian's package postfix)", err)
 	}
