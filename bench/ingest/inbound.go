@@ -34,7 +34,7 @@ func enter(ctx context.Context, o *options, args []string, stdout, stderr io.Wri
 		return fmt.Errorf("make directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(world)) }() //nolint:gosec // the operator says where
-	if err := os.Chmod(world, 0o755); err != nil { //nolint:gosec // the filters read it as other users
+	if err := os.Chmod(world, 0o755); err != nil {                 //nolint:gosec // the filters read it as other users
 		return err
 	}
 	if o.binary == "" {
