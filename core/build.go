@@ -36,17 +36,11 @@ type builder struct {
 // buildGeneration makes the modules and chains of a file. What it made is
 // cleaned up when there are errors; the generation is nil then.
 func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) {
-	b := &builder{
-		gen:      &generation{runtime: r, settings: s},
-		chains:   make(map[string]*config.Block),
-		used:     make(map[string]bool),
-		tuning:   make(map[*config.Block]bool),
-		handlers: make(map[string]bool),
-		broken:   make(map[string]bool),
-	}
+	b := newBuilder(r, s)
 	b.placeholders()
 	b.checkPostmaster()
 	b.tlsSources()
+	b.domainModules()
 	b.namedChains()
 	b.listeners()
 	for _, name := range b.unusedChains() {
@@ -60,6 +54,17 @@ func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) 
 		b.ds.Errorf(hcl.Range{Filename: s.file.Name}, "module/cleanup", "%v", err)
 	}
 	return nil, b.ds
+}
+
+func newBuilder(r *runtime, s *settings) *builder {
+	return &builder{
+		gen:      &generation{runtime: r, settings: s},
+		chains:   make(map[string]*config.Block),
+		used:     make(map[string]bool),
+		tuning:   make(map[*config.Block]bool),
+		handlers: make(map[string]bool),
+		broken:   make(map[string]bool),
+	}
 }
 
 // placeholder is the host name where the file gives none. It has errors then, and
@@ -161,6 +166,9 @@ func misplaced(registry *Registry, name string) string {
 	}
 	if _, ok := registry.Find("tls." + name); ok {
 		return fmt.Sprintf("%s is a kind of tls: write tls %q { … }.", name, name)
+	}
+	if _, ok := registry.Find("domain." + name); ok {
+		return fmt.Sprintf("%s stands in the block of a domain: write domain \"example.org\" { %s { … } }.", name, name)
 	}
 	if slices.Contains(chainWords, name) {
 		return fmt.Sprintf("%s stands in a chain { … } of a listener.", name)

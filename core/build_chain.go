@@ -55,6 +55,8 @@ type step struct {
 	parallel     []*step
 	// off says that the handler is disabled.
 	off bool
+	// origin is where its settings come from.
+	origin *origin
 }
 
 // handlerSettings are the attributes that every handler has; the module does not
@@ -67,6 +69,11 @@ type handlerSettings struct {
 	// OnError is what an error of the handler means: pass as if it were not there,
 	// have the client come back, or refuse.
 	OnError string `config:"on_error" default:"continue" values:"continue,defer,reject"`
+	// OnTimeout is what it means that the handler gave no answer in time: within
+	// timeout, or within a shorter limit of its own such as connect_timeout. Without it
+	// that is an error like others, for on_error. While the handler rests after repeated
+	// errors, the setting holds that the last of them was for.
+	OnTimeout string `config:"on_timeout" values:"continue,defer,reject"`
 	// Timeout bounds each call.
 	Timeout *time.Duration `config:"timeout" min:"1ms" max:"30m"`
 	// Enabled false leaves the handler out, as if it were not written.
@@ -218,6 +225,7 @@ func (b *chainBuilder) handler(block *config.Block) *step {
 		return nil
 	}
 	s.plain, s.Position = block, position
+	b.comesFrom(s, block, b.layers)
 	if b.domain != nil && !b.keepsStage(s, block, merged) {
 		b.broken[name] = true
 		return nil
@@ -267,7 +275,7 @@ func (b *chainBuilder) makeHandler(name, scope string, block *config.Block) *ste
 		return nil
 	}
 	s := &step{info: info, block: block}
-	s.Name, s.Handler, s.Target = name, h, info.Target
+	s.Name, s.Module, s.Handler, s.Target = name, info.Name(), h, info.Target
 	s.Stages = b.stages(info, block, m, stages.Stage)
 	if v, ok := m.(StageValidator); ok {
 		b.ds.Append(v.ValidateStages(s.Stages).Diagnostics(block, info.ID))
@@ -278,6 +286,9 @@ func (b *chainBuilder) makeHandler(name, scope string, block *config.Block) *ste
 	}
 	s.Monitor = common.Mode == "monitor"
 	s.OnError = chain.Policy(slices.Index(chain.PolicyNames[:], common.OnError))
+	if common.OnTimeout != "" {
+		s.OnTimeout = new(chain.Policy(slices.Index(chain.PolicyNames[:], common.OnTimeout)))
+	}
 	s.Tally = b.tally(name, info.Name())
 	b.condition(s, common.When)
 	if s.off = !common.Enabled; s.off {
@@ -324,6 +335,10 @@ func (b *chainBuilder) targetPolicy(s *step, common *handlerSettings) {
 	if a, ok := s.block.Attribute("on_error"); ok && common.OnError == "continue" {
 		b.ds.Errorf(a.SrcRange, "chain/target-error", "%s delivers: its error cannot be passed over", s.Name).
 			WithDetail("Leave on_error out: the client is told to come back.")
+	}
+	if a, ok := s.block.Attribute("on_timeout"); ok && common.OnTimeout == "continue" {
+		b.ds.Errorf(a.SrcRange, "chain/target-error", "%s delivers: it cannot be passed over when it gives no answer", s.Name).
+			WithDetail("Leave on_timeout out: the client is told to come back.")
 	}
 }
 

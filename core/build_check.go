@@ -85,8 +85,8 @@ func (b *chainBuilder) checkSigned(steps []*step) {
 func (b *chainBuilder) checkParallel(steps []*step) {
 	for _, s := range steps {
 		for _, p := range s.parallel {
-			if p.info.Rewrites {
-				b.ds.Errorf(p.block.DefRange, "chain/parallel", "%s may rewrite the message and cannot stand in parallel", p.Name).
+			if p.info.Rewrites || p.info.Holds {
+				b.ds.Errorf(p.block.DefRange, "chain/parallel", "%s may change what becomes of the message and cannot stand in parallel", p.Name).
 					WithDetail("Move it in front of the parallel block, or behind it.")
 			}
 			if first := s.parallel[0]; p.Stages != first.Stages {

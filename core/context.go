@@ -23,6 +23,7 @@ type Context struct {
 	generation *generation // nil for services, which outlive generations
 	name       string
 	listener   string
+	domain     string // of the block that it stands in
 	chains     *chain.Set
 	log        *zap.Logger
 }
@@ -33,6 +34,10 @@ func (c *Context) Name() string { return c.name }
 // Listener is the name of the listener that the module is, or in whose chain it
 // stands; "" elsewhere.
 func (c *Context) Listener() string { return c.listener }
+
+// Domain is the domain in whose block the module stands, in normal form; ""
+// elsewhere.
+func (c *Context) Domain() string { return c.domain }
 
 // Logger gives a logger that names the module.
 func (c *Context) Logger() *zap.Logger { return c.log }
@@ -55,6 +60,10 @@ func (c *Context) Hostname() string { return c.settings.Server.Hostname }
 
 // DataDir is the data directory, "" under validate.
 func (c *Context) DataDir() string { return c.runtime.store.Dir() }
+
+// DataDirSetting is the data directory that the configuration names, under validate
+// too: for a module that looks there for what it needs at the start.
+func (c *Context) DataDirSetting() string { return c.settings.Server.DataDir }
 
 // Path resolves a path of the configuration: relative ones stand beside the
 // file that the server was started with.

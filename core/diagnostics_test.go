@@ -322,7 +322,7 @@ domain "a.test" {}
 		"password":        {door("true", "key {}"), nil},
 		"members":         {door("true", "key {}\nmembers {}"), nil},
 		"nobody logs in":  {door("false", ""), nil},
-		"broken password": {door("true", "key { x = 1 }"), []string{`9:7 error[config/unknown-attribute]: key has no attribute "x" | Its attributes are "when", "on_error", "timeout", "enabled" and "mode".`}},
+		"broken password": {door("true", "key { x = 1 }"), []string{`9:7 error[config/unknown-attribute]: key has no attribute "x" | Its attributes are "when", "on_error", "on_timeout", "timeout", "enabled" and "mode".`}},
 		"no password": {door("true", "bouncer {}"), []string{
 			`8:3 warning[chain/no-login]: nobody can log in at listener "in" | Write password {} into the chain.`,
 		}},

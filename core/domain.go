@@ -28,6 +28,8 @@ type Domain struct {
 	// Settings tune handlers for this domain, those of its own chains too: the label
 	// is the handler's name, the attributes are the handler's.
 	Settings []*config.Block `config:"settings,block"`
+	// Modules are what else a domain has of its own, such as dkim, which holds its keys.
+	Modules []*config.Block `config:",remain"`
 
 	block *config.Block
 }
@@ -109,6 +111,10 @@ func (d *Domains) addTemplate(domain *Domain) (ds config.Diagnostics) {
 	for _, c := range domain.Chain {
 		ds.Errorf(c.DefRange, "domain/template", "the domain \"*\" has settings and no chain").
 			WithDetail("The chain of the listener holds for all domains that have none of their own.")
+	}
+	for _, m := range domain.Modules {
+		ds.Errorf(m.DefRange, "domain/template", "%s is for one domain, not for all", m.Type).
+			WithDetail("Move it into the block of the domain that it is meant for.")
 	}
 	d.template = domain
 	return ds

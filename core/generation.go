@@ -24,8 +24,10 @@ type generation struct {
 	listeners []*listener
 	chains    []*listenerChains // of each listener
 	sources   []TLSSource
-	shared    []string // names of shared values that it holds
-	tuned     *tuned   // settings of the database, from start on
+	// domainModules are those in the blocks of domains, by domain.
+	domainModules map[string][]Module
+	shared        []string // names of shared values that it holds
+	tuned         *tuned   // settings of the database, from start on
 }
 
 // instance is one module of the file, or a service.

@@ -22,6 +22,7 @@ type Host interface {
 	Tuning() *Tuning
 
 	host() *runtime
+	domainModules(ctx context.Context, domain string) ([]Module, error)
 }
 
 // ServiceOf finds the service module of a host that implements T, see Service.
@@ -33,6 +34,9 @@ type Offline struct {
 	runtime  *runtime
 	settings *settings
 	tuning   dryTuning
+
+	making turn                   // guards made
+	made   map[string]*generation // modules of domains, as far as somebody has asked
 }
 
 // OpenOffline opens the data directory of a configuration. Only what the core
@@ -58,7 +62,7 @@ func OpenOffline(ctx context.Context, o Options) (*Offline, config.Diagnostics, 
 		return nil, ds, sources, err
 	}
 	dry := dryTuning{turn: make(turn, 1), options: o, runtime: r, settings: s}
-	return &Offline{runtime: r, settings: s, tuning: dry}, ds, sources, nil
+	return &Offline{runtime: r, settings: s, tuning: dry, making: make(turn, 1), made: make(map[string]*generation)}, ds, sources, nil
 }
 
 // DataDir finds the data directory that a configuration names, without opening
@@ -111,7 +115,13 @@ func (o *Offline) Domains() *Domains { return o.settings.domains }
 func (o *Offline) host() *runtime { return o.runtime }
 
 // Close ends the services and unlocks the directory.
-func (o *Offline) Close() error { return errors.Join(o.tuning.close(), o.runtime.close()) }
+func (o *Offline) Close() error {
+	err := o.tuning.close()
+	for _, gen := range o.made {
+		err = errors.Join(err, gen.close())
+	}
+	return errors.Join(err, o.runtime.close())
+}
 
 // Traces gives the log of decisions of a started server.
 func (s *Server) Traces() *trace.Log { return s.host().traces }

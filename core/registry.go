@@ -30,7 +30,8 @@ type Module interface {
 // Info describes a module to the registry.
 type Info struct {
 	// ID is namespace.name, such as handler.greylist. Namespaces are handler,
-	// listener, tls and service. The name is the block's type in the file.
+	// listener, tls, domain (blocks inside that of a domain) and service. The name is
+	// the block's type in the file.
 	ID string
 	// Stages are those at which a handler may act, and for a listener those that
 	// it feeds. Without a stage attribute in the file a handler acts at all of
@@ -48,6 +49,9 @@ type Info struct {
 	// front of it. Rewrites marks one that may put another message or other
 	// recipients in the place of those that came, which it cannot do in parallel.
 	Edits, Signs, Rewrites bool
+	// Holds marks one that takes recipients in charge at the data stage although it is
+	// no target, as a quarantine does. It cannot stand in parallel either.
+	Holds bool
 	// Authenticates marks a handler that can find, at the auth stage, that a client
 	// is the user that it claims to be.
 	Authenticates bool
@@ -77,7 +81,7 @@ var DefaultRegistry = new(Registry)
 // malformed or duplicate ID panics, since it is a mistake of the build.
 func Register(m Module) { DefaultRegistry.Register(m) }
 
-var validID = regexp.MustCompile(`^(handler|listener|tls|service)\.[a-z][a-z0-9_]*$`)
+var validID = regexp.MustCompile(`^(handler|listener|tls|domain|service)\.[a-z][a-z0-9_]*$`)
 
 // Register adds a module, see the function of that name.
 func (r *Registry) Register(m Module) {

@@ -27,6 +27,8 @@ type runtime struct {
 	services []Module
 	started  []*instance
 	tuning   *tuning.Table // set by start
+	trials   *trials
+	lender   *runtime // of a trial: whose shared values it takes
 
 	mu     sync.Mutex
 	shared map[string]*sharedValue // guarded by mu
@@ -38,13 +40,15 @@ type closer interface{ Close() error }
 type sharedValue struct {
 	value closer
 	refs  int
+	// giveBack ends the use of a value that was lent; nil for one's own.
+	giveBack func() error
 }
 
 // newRuntime makes the services of the build on a store, which it takes over.
 // They are not started.
 func newRuntime(registry *Registry, st *store.Store, s *settings, log *zap.Logger, now func() time.Time) (*runtime, error) {
 	r := &runtime{
-		registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue),
+		registry: registry, store: st, log: log, now: now, shared: make(map[string]*sharedValue), trials: newTrials(),
 		resolver: dns.New(*s.DNS, dns.Options{Now: now, Logger: log.Named("dns")}),
 	}
 	traces, err := trace.New(st, trace.Options{
@@ -102,6 +106,7 @@ func (r *runtime) start(ctx context.Context) error {
 
 // close ends the services, the traces and the store.
 func (r *runtime) close() error {
+	r.trials.close()
 	err := cleanupAll(r.started)
 	return errors.Join(err, r.resolver.Close(), r.traces.Close(), r.store.Close())
 }
@@ -113,15 +118,28 @@ func (r *runtime) acquire(name string, make func() (closer, error)) (closer, err
 	defer r.mu.Unlock()
 	s := r.shared[name]
 	if s == nil {
-		value, err := make()
-		if err != nil {
-			return nil, fmt.Errorf("make shared value %q: %w", name, err)
+		var err error
+		if s, err = r.firstUse(name, make); err != nil {
+			return nil, err
 		}
-		s = &sharedValue{value: value}
 		r.shared[name] = s
 	}
 	s.refs++
 	return s.value, nil
+}
+
+// firstUse takes a value from the lender, or has it made.
+func (r *runtime) firstUse(name string, make func() (closer, error)) (*sharedValue, error) {
+	if r.lender != nil {
+		if value, ok := r.lender.lend(name); ok {
+			return &sharedValue{value: value, giveBack: func() error { return r.lender.release(name) }}, nil
+		}
+	}
+	value, err := make()
+	if err != nil {
+		return nil, fmt.Errorf("make shared value %q: %w", name, err)
+	}
+	return &sharedValue{value: value}, nil
 }
 
 // sharedValues gives what is shared now, by name.
@@ -148,7 +166,11 @@ func (r *runtime) release(name string) error {
 	if !last {
 		return nil
 	}
-	if err := s.value.Close(); err != nil {
+	end := s.value.Close
+	if s.giveBack != nil {
+		end = s.giveBack
+	}
+	if err := end(); err != nil {
 		return fmt.Errorf("close shared value %q: %w", name, err)
 	}
 	return nil

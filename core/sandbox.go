@@ -68,8 +68,16 @@ func NewSandbox(ctx context.Context, o SandboxOptions) (*Sandbox, error) {
 	if err := r.start(ctx); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
+	b := newBuilder(r, s)
+	b.domainModules()
+	if err = b.ds.Err(); err == nil {
+		err = startAll(ctx, r, b.gen.modules)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.gen.close(), r.close())
+	}
 	return &Sandbox{
-		runtime: r, settings: s, gen: &generation{runtime: r, settings: s},
+		runtime: r, settings: s, gen: b.gen,
 		tuning: dryTuning{turn: make(turn, 1), options: options, runtime: r, settings: s},
 	}, nil
 }

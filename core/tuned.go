@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -88,13 +89,19 @@ func (l *tunedListener) has(g given) bool {
 	return false
 }
 
-// with gives the settings with a change of one.
-func (g given) with(c tuning.Change) given {
+// with gives the settings with a change of one, which was made at that time. What
+// is so already is not set anew.
+func (g given) with(c tuning.Change, at time.Time) given {
 	out := make(given, len(g)+1)
 	maps.Copy(out, g)
+	for _, s := range g[c.Handler] {
+		if s.Name == c.Attribute && c.Value != nil && s.Value == *c.Value {
+			return out
+		}
+	}
 	list := slices.DeleteFunc(slices.Clone(g[c.Handler]), func(s config.Given) bool { return s.Name == c.Attribute })
 	if c.Value != nil {
-		list = append(list, config.Given{Name: c.Attribute, Value: *c.Value})
+		list = append(list, config.Given{Name: c.Attribute, Value: *c.Value, Since: at})
 		slices.SortFunc(list, func(a, b config.Given) int { return strings.Compare(a.Name, b.Name) })
 	}
 	if len(list) == 0 {
@@ -182,8 +189,9 @@ func (t *tuned) handlers(domain string) []string {
 // has changed where there are errors.
 func (t *tuned) put(ctx context.Context, table *tuning.Table, r tuning.Request) (config.Diagnostics, map[string][]byte, error) {
 	fresh := t.inForce(r.Domain)
+	r.At = t.gen.runtime.now()
 	for _, c := range r.Changes {
-		fresh = fresh.with(c)
+		fresh = fresh.with(c, r.At)
 	}
 	if n := fresh.count(); n > tuning.MaxChanges {
 		return nil, nil, requestError("%s would have %d settings, and %d is the most", r.Domain, n, tuning.MaxChanges)

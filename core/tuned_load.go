@@ -19,9 +19,9 @@ func (t *tuned) load(ctx context.Context, table *tuning.Table) error {
 	if err != nil {
 		return err
 	}
-	of := make(map[string][]tuning.Change)
+	of := make(map[string][]tuning.Setting)
 	for _, r := range rows {
-		of[r.Domain] = append(of[r.Domain], tuning.Change{Key: r.Key, Value: &r.Value})
+		of[r.Domain] = append(of[r.Domain], r)
 	}
 	var plans []*plan
 	if list := of[tuning.Template]; list != nil {
@@ -41,8 +41,8 @@ func (t *tuned) load(ctx context.Context, table *tuning.Table) error {
 }
 
 // fit makes the chains of a domain with those settings that fit.
-func (t *tuned) fit(domain string, list []tuning.Change) *plan {
-	var candidates []tuning.Change
+func (t *tuned) fit(domain string, list []tuning.Setting) *plan {
+	var candidates []tuning.Setting
 	_, here := t.domain(domain)
 	names := t.handlers(domain)
 	for _, c := range list {
@@ -57,7 +57,7 @@ func (t *tuned) fit(domain string, list []tuning.Change) *plan {
 	}
 	all := given{}
 	for _, c := range candidates {
-		all = all.with(c)
+		all = all.with(tuning.Change{Key: c.Key, Value: &c.Value}, c.Changed)
 	}
 	p := t.plan(t.view(domain, all), domain)
 	if p.ds.HasErrors() {
@@ -74,7 +74,7 @@ func (t *tuned) fit(domain string, list []tuning.Change) *plan {
 
 // fitSome takes the settings one after the other, and leaves out those that do not
 // fit what is there already.
-func (t *tuned) fitSome(domain string, candidates []tuning.Change) (*plan, given) {
+func (t *tuned) fitSome(domain string, candidates []tuning.Setting) (*plan, given) {
 	fits := given{}
 	best := t.plan(t.view(domain, fits), domain)
 	if best.ds.HasErrors() {
@@ -87,7 +87,7 @@ func (t *tuned) fitSome(domain string, candidates []tuning.Change) (*plan, given
 		best = t.plan(t.view(domain, fits), domain)
 	}
 	for _, c := range candidates {
-		more := fits.with(c)
+		more := fits.with(tuning.Change{Key: c.Key, Value: &c.Value}, c.Changed)
 		p := t.plan(t.view(domain, more), domain)
 		if p.ds.HasErrors() {
 			t.leaveOut(domain, c.Key, firstError(p.ds))

@@ -226,18 +226,19 @@ func (p *plan) step(l *tunedListener, d *Domain, s *step) *step {
 		l.keep(key, i)
 	}
 	p.uses = append(p.uses, i)
-	if i.placed != nil && i.placed.Position == position {
+	if i.placed != nil && i.placed.Position == position && i.placed.origin.same(p.layers) {
 		return i.placed
 	}
 	fresh := *i.step
 	fresh.Position = position
+	at.comesFrom(&fresh, s.plain, p.layers)
 	i.placed = &fresh
 	return &fresh
 }
 
 // make makes an instance, nil where there were errors.
 func (p *plan) make(l *tunedListener, d *Domain, s *step, scope string) *tunedInstance {
-	part := &generation{runtime: p.tuned.gen.runtime, settings: p.tuned.gen.settings, sources: p.tuned.gen.sources}
+	part := &generation{runtime: p.tuned.gen.runtime, settings: p.tuned.gen.settings, sources: p.tuned.gen.sources, domainModules: p.tuned.gen.domainModules}
 	cb := p.builder(l, d, part)
 	cb.tuning, cb.handlers, cb.broken = make(map[*config.Block]bool), make(map[string]bool), make(map[string]bool)
 	cb.scope = scope

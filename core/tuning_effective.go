@@ -98,9 +98,12 @@ func (b *builder) strongest(e *tuning.Effective, s *step, layers []layer, source
 
 // attributes gives the settings that a handler's block can have, its own and then
 // those of all handlers.
-func (s *step) attributes() []config.Setting {
-	types := []reflect.Type{reflect.TypeOf(s.info.New()), reflect.TypeFor[handlerSettings]()}
-	if s.info.StageAttribute {
+func (s *step) attributes() []config.Setting { return settingsOf(s.info) }
+
+// settingsOf gives the attributes of a handler's module and those of all handlers.
+func settingsOf(info Info) []config.Setting {
+	types := []reflect.Type{reflect.TypeOf(info.New()), reflect.TypeFor[handlerSettings]()}
+	if info.StageAttribute {
 		types = append(types, reflect.TypeFor[stageSettings]())
 	}
 	var list []config.Setting

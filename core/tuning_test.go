@@ -228,6 +228,8 @@ func TestTuningRefusesAndChangesNothing(t *testing.T) {
 		"stage":          {[]string{"one.stage", `["data"]`}, nil},
 		"target off":     {[]string{"sink.enabled", "false"}, []string{`5:3 error[chain/target-disabled]: sink delivers and cannot be switched off | Without it no recipient is accepted. Remove it from the chain if another target stands there.`}},
 		"monitored sink": {[]string{"sink.mode", `"monitor"`}, nil},
+		"sink's timeout": {[]string{"sink.on_timeout", `"continue"`}, []string{`5:3 error[chain/target-error]: sink delivers: it cannot be passed over when it gives no answer | Leave on_timeout out: the client is told to come back.`}},
+		"on_timeout":     {[]string{"one.on_timeout", `"tag"`}, []string{`2:16 error[config/bad-value]: attribute "on_timeout": "tag" is not one of its values | Its values are "continue", "defer" and "reject".`}},
 		"when":           {[]string{"one.when", `tx.nothing`}, nil},
 		"spf off":        {[]string{"spf.enabled", "false"}, []string{`11:26 error[expr/not-yet-known]: tx.spf is not yet known to two at listener "in" | It is found out by the handler spf: write one in front of this handler, at the same stage or an earlier one.`}},
 		"one of two":     {[]string{"two.text", `"good"`, "one.text", "1"}, nil},

@@ -25,7 +25,8 @@ const (
 	NoteMonitor    = "monitor"     // the verdict was recorded, and not acted on
 	NoteSkipped    = "skipped"     // when was false
 	NoteError      = "error"       // there was no verdict: on_error held
-	NoteResting    = "resting"     // the circuit breaker kept it from being asked: on_error held
+	NoteTimeout    = "timeout"     // there was no verdict in time: on_timeout held
+	NoteResting    = "resting"     // the circuit breaker kept it from being asked: what the last error means held
 	NoteOtherChain = "other-chain" // the recipient's settings differ from the others'
 )
 
@@ -51,13 +52,15 @@ const (
 	PolicyReject                 // 554
 )
 
-// PolicyNames are the values of on_error, in the order of the policies.
+// PolicyNames are the values of on_error and on_timeout, in the order of the policies.
 var PolicyNames = [...]string{"continue", "defer", "reject"}
 
 // Step is one handler at its place in a chain, or a parallel block of several.
 type Step struct {
 	// Name is what log, trace and settings call the handler.
 	Name string
+	// Module is the name of its module.
+	Module string
 	// Position is where it stands, "file:line".
 	Position string
 	// Handler is nil for a parallel block.
@@ -68,6 +71,9 @@ type Step struct {
 	When func(*mail.Transaction) (bool, error)
 	// OnError is what its errors mean.
 	OnError Policy
+	// OnTimeout is what it means that no answer came in time; nil means the same as
+	// OnError.
+	OnTimeout *Policy
 	// Timeout bounds each call; 0 leaves the stage's own deadline.
 	Timeout time.Duration
 	// Monitor records verdicts without acting on them.
@@ -78,6 +84,8 @@ type Step struct {
 	Breaker *Breaker
 	// Tally counts what it says; nil means nobody does.
 	Tally *Tally
+	// Settings are what it was made by, for the trace; nil if nobody knows.
+	Settings *mail.Settings
 	// Parallel holds the handlers of a parallel block.
 	Parallel []*Step
 }
@@ -157,7 +165,7 @@ func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction)
 		}
 		c.apply(&outcome, s, tx, c.call(ctx, s, tx))
 		if stage == mail.StageData && !outcome.Refused() {
-			c.addRecipients(ctx, tx)
+			c.addRecipients(ctx, s, tx, &outcome)
 		}
 	}
 	c.finish(&outcome, tx)
@@ -172,22 +180,49 @@ func (c *Chain) Run(ctx context.Context, stage mail.Stage, tx *mail.Transaction)
 
 // addRecipients asks the targets for the recipients that a handler has added at the
 // data stage. One that none takes is not delivered to, and the trace says so: it is
-// not a reason to refuse the message to the others.
-func (c *Chain) addRecipients(ctx context.Context, tx *mail.Transaction) {
-	for _, address := range tx.AddedRecipients() {
+// not a reason to refuse the message to the others. If there are no others the
+// message is deferred, since nobody would have it.
+func (c *Chain) addRecipients(ctx context.Context, by *Step, tx *mail.Transaction, outcome *mail.Outcome) {
+	added := tx.AddedRecipients()
+	if len(added) == 0 {
+		return
+	}
+	recipient := tx.Recipient
+	for _, address := range added {
 		r := &mail.Recipient{Address: address}
+		before := tx.Judgement()
 		tx.Stage, tx.Recipient = mail.StageRcpt, r
-		for _, s := range c.stages[mail.StageRcpt] {
-			if s.Target && r.Target == "" && c.call(ctx, s, tx).Action == mail.ActionAccept {
-				r.Target = s.Name
-			}
-		}
-		tx.Stage, tx.Recipient = mail.StageData, nil
+		c.askTargets(ctx, tx)
 		if r.Target != "" {
 			tx.Envelope.Recipients = append(tx.Envelope.Recipients, r)
 			continue
 		}
-		c.log.Warn("nobody takes a recipient that a handler has added", zap.String(logkey.Message, tx.ID), zap.Stringer(logkey.Recipient, address))
+		tx.SetJudgement(before)
+		c.record(by, tx, mail.Verdict{Reason: "it has added this recipient, which no target takes: the message does not go there"}, "", 0)
+		level := zap.WarnLevel
+		if tx.Trial {
+			level = zap.DebugLevel
+		}
+		c.log.Log(level, "no target takes a recipient that a handler has added", zap.String(logkey.Handler, by.Name), zap.String(logkey.Message, tx.ID), zap.Stringer(logkey.Recipient, address))
+	}
+	tx.Stage, tx.Recipient = mail.StageData, recipient
+	if len(tx.Envelope.Recipients) == 0 && !tx.Discarded() {
+		reason := fmt.Sprintf("%s has put other recipients in the place of all, and no target takes one of them", by.Name)
+		*outcome = mail.Outcome{Stage: mail.StageData, Handler: by.Name, Verdict: mail.Defer(replyFor(mail.StageData, mail.ActionDefer), reason)}
+	}
+}
+
+// askTargets asks the targets for tx.Recipient as Run does, and none of the other
+// handlers.
+func (c *Chain) askTargets(ctx context.Context, tx *mail.Transaction) {
+	outcome := mail.Outcome{Stage: mail.StageRcpt}
+	for _, s := range c.stages[mail.StageRcpt] {
+		if outcome.Action != mail.ActionContinue {
+			return
+		}
+		if s.Target {
+			c.apply(&outcome, s, tx, c.call(ctx, s, tx))
+		}
 	}
 }
 
@@ -338,6 +373,10 @@ func (c *Chain) call(ctx context.Context, s *Step, tx *mail.Transaction) mail.Ve
 		ctx = limited
 	}
 	began := c.now()
+	if s.Monitor {
+		// What it says is not acted on, and so it must not rewrite either.
+		defer tx.SetContent(tx.Content())
+	}
 	verdict, err := c.guarded(ctx, s, tx)
 	took := c.now().Sub(began)
 	if err != nil {
@@ -379,13 +418,19 @@ func (c *Chain) guarded(ctx context.Context, s *Step, tx *mail.Transaction) (ver
 	if s.Breaker != nil && !tx.Trial {
 		return s.Breaker.handle(ctx, s.Handler, tx)
 	}
-	return s.Handler.Handle(ctx, tx)
+	return ask(ctx, s.Handler, tx)
 }
 
-// failed applies on_error. Targets never fail open: an error of theirs means
-// that the message is not stored, whatever the file says.
+// failed applies on_error, or on_timeout. Targets never fail open: an error of
+// theirs means that the message is not stored, whatever the file says.
 func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err error) mail.Verdict {
-	policy := s.OnError
+	policy, setting, note := s.OnError, logkey.OnError, NoteError
+	if isLate(err) {
+		setting, note = logkey.OnTimeout, NoteTimeout
+		if s.OnTimeout != nil {
+			policy = *s.OnTimeout
+		}
+	}
 	if s.Target && policy == PolicyContinue {
 		policy = PolicyDefer
 	}
@@ -394,7 +439,7 @@ func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err er
 		level = zap.WarnLevel
 	}
 	c.log.Log(level, "handler gave no verdict", zap.String(logkey.Handler, s.Name), zap.String(logkey.Message, tx.ID),
-		zap.Stringer(logkey.Stage, tx.Stage), zap.String(logkey.OnError, PolicyNames[policy]), zap.Duration(logkey.Duration, took), zap.Error(err))
+		zap.Stringer(logkey.Stage, tx.Stage), zap.String(setting, PolicyNames[policy]), zap.Duration(logkey.Duration, took), zap.Error(err))
 	var verdict mail.Verdict
 	switch {
 	case s.Target:
@@ -402,14 +447,13 @@ func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err er
 		if verdict.Reply.Code >= 500 {
 			verdict.Action = mail.ActionReject
 		}
-	case s.OnError == PolicyDefer:
+	case policy == PolicyDefer:
 		verdict = mail.Defer(mail.ReplyOf(err), err.Error())
-	case s.OnError == PolicyReject:
+	case policy == PolicyReject:
 		verdict = mail.Reject(replyFor(tx.Stage, mail.ActionReject), err.Error())
 	default:
 		verdict.Reason = err.Error()
 	}
-	note := NoteError
 	if isResting(err) {
 		note = NoteResting
 	}
@@ -422,8 +466,9 @@ func (c *Chain) failed(s *Step, tx *mail.Transaction, took time.Duration, err er
 
 func (c *Chain) record(s *Step, tx *mail.Transaction, v mail.Verdict, note string, took time.Duration) {
 	e := mail.Entry{
-		Stage: tx.Stage, Handler: s.Name, Position: s.Position,
+		Stage: tx.Stage, Handler: s.Name, Module: s.Module, Position: s.Position,
 		Action: v.Action, Reason: v.Reason, Note: note, Reply: v.Reply, Duration: took,
+		Settings: s.Settings,
 	}
 	if tx.Stage == mail.StageRcpt && tx.Recipient != nil {
 		e.Recipient = tx.Recipient.Address.String()

@@ -39,7 +39,8 @@ domains that have no setting of their own.
 
 A setting is named HANDLER.ATTRIBUTE: the handler by its label in the chain if it
 has one. Beside a handler's own attributes there are 'enabled', which leaves the
-handler out of the chain, and 'mode', 'on_error', 'timeout' and 'when'.
+handler out of the chain, and 'mode', 'on_error', 'on_timeout', 'timeout' and
+'when'.
 
 ` + exitCodes,
 		Example: `  mox-like domain set example.org greylist.delay 10m

@@ -30,12 +30,16 @@ type TraceOptions struct {
 	Follow bool
 	// Filter says which of them.
 	Filter trace.Filter
+	// Settings says which settings of the handlers are shown: none, changed or all; ""
+	// means changed for an ID, all of them as JSON, and none else.
+	Settings string
 	// JSON prints for programs.
 	JSON bool
 }
 
 func newTraceCommand(s Streams) *cobra.Command {
 	var o TraceOptions
+	var since, until instant
 	cmd := &cobra.Command{
 		Use:        "trace [ID]",
 		Short:      "Explain what was decided about a message, and why",
@@ -45,15 +49,27 @@ long, why, and which line of the configuration the handler stands in. The id of 
 message is in the reply to its client, in its Received field and in the log. That
 of a session, which is in the log, shows all of its messages and logins.
 
-Without an id the newest are shown. --from, --to, --user, --ip and --outcome look
-for those that match all of them, among the newest ` + strconv.Itoa(trace.MaxScan) + `; the texts may be
-parts, and letter case does not count.
+With an id the settings are shown too by which the handlers decided, as they were
+then: all that were not the defaults, each with the line of the file where it stood,
+or the domain in the database and when it was set there. --settings all shows the
+defaults too. Not shown are secrets, settings that only the file can make, and the
+defaults within nested blocks.
+
+Without an id the newest are shown. The flags that search look for those that match
+all of them; texts may be parts, and letter case does not count, but for the names
+of handlers. They look at the newest ` + strconv.Itoa(trace.MaxScan) + ` traces, and with --since or
+--until at the newest ` + strconv.Itoa(trace.MaxScan) + ` that began in that time, which is found at once
+however long ago it is. What is older than the traces are kept for, or had to leave
+for want of room, is not found; see 'mox-like modules block.trace'.
 
 ` + exitCodes,
 		Example: `  mox-like trace 1m87prhthzt40n3m8x
   mox-like trace --last 100 --json
   mox-like trace --to alice@example.org --outcome reject
   mox-like trace --from @example.net --ip 192.0.2.0/24
+  mox-like trace --message-id 20261125.1234@example.net
+  mox-like trace --handler greylist --verdict defer --since 2h
+  mox-like trace --verdict error --since 2026-11-24 --until 2026-11-25
   mox-like trace --follow
   mox-like trace --last 3 --follow --user bob@example.org`,
 		Args:              atMostOne("id"),
@@ -65,6 +81,7 @@ parts, and letter case does not count.
 			if !cmd.Flags().Changed("last") && (o.ID != "" || o.Follow) {
 				o.Last = 0
 			}
+			o.Filter.Since, o.Filter.Until = since.at, until.at
 			return runTrace(cmd.Context(), &o, s)
 		},
 	}
@@ -77,8 +94,16 @@ parts, and letter case does not count.
 	flags.StringVar(&o.Filter.User, "user", "", "only what has this `TEXT` in the name of who logged in, or tried to")
 	flags.Func("ip", "only clients in this `NETWORK`, or of this address", o.readIP)
 	flags.StringVar(&o.Filter.Outcome, "outcome", "", "only what ended in this `ACTION`: "+strings.Join(outcomes(), ", "))
+	flags.StringVar(&o.Filter.MessageID, "message-id", "", "only what has this `TEXT` in the Message-ID field")
+	flags.StringVar(&o.Filter.Handler, "handler", "", "only where the handler of this `NAME` said --verdict, or without that anything but continue")
+	flags.StringVar(&o.Filter.Verdict, "verdict", "", "only where --handler, or any handler, said this `WORD`: "+strings.Join(trace.Verdicts(), ", "))
+	flags.Var(&since, "since", "only what began at this `TIME` or later: 2h or 7d ago, a date, or a date and time")
+	flags.Var(&until, "until", "only what began before this `TIME`")
+	flags.StringVar(&o.Settings, "settings", "", "show `WHICH` settings of the handlers: none, changed or all")
 	flags.BoolVar(&o.JSON, "json", false, "print one JSON object a line")
 	_ = cmd.RegisterFlagCompletionFunc("outcome", cobra.FixedCompletions(outcomes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("verdict", cobra.FixedCompletions(trace.Verdicts(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("settings", cobra.FixedCompletions([]string{settingsNone, settingsChanged, settingsAll}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -112,6 +137,12 @@ func (o *TraceOptions) check() error {
 		return badUsage("an id stands alone, without --last, --follow and the flags that search")
 	case o.Filter.Outcome != "" && !slices.Contains(outcomes(), o.Filter.Outcome):
 		return badUsage("--outcome is one of %s, not %q", strings.Join(outcomes(), ", "), o.Filter.Outcome)
+	case o.Filter.Verdict != "" && !slices.Contains(trace.Verdicts(), o.Filter.Verdict):
+		return badUsage("--verdict is one of %s, not %q", strings.Join(trace.Verdicts(), ", "), o.Filter.Verdict)
+	case !slices.Contains([]string{"", settingsNone, settingsChanged, settingsAll}, o.Settings):
+		return badUsage("--settings is none, changed or all, not %q", o.Settings)
+	case !o.Filter.Since.IsZero() && !o.Filter.Until.IsZero() && !o.Filter.Since.Before(o.Filter.Until):
+		return badUsage("--since is not before --until: nothing can match")
 	}
 	return nil
 }
@@ -125,7 +156,15 @@ func runTrace(ctx context.Context, o *TraceOptions, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ops.Close()) }()
-	show := o.printer(s)
+	e := &explainer{ops: ops, mode: o.settings(), known: make(map[string][]mail.Setting)}
+	printed := o.printer(s)
+	show := func(r *trace.Record) error {
+		r, err := e.explained(ctx, r)
+		if err != nil {
+			return err
+		}
+		return printed(r)
+	}
 	list, err := o.stored(ctx, ops, s)
 	if err != nil {
 		return err
@@ -162,9 +201,27 @@ func (o *TraceOptions) stored(ctx context.Context, ops control.Traces, s Streams
 	}
 	list, err := ops.FindTraces(ctx, o.Filter, o.Last)
 	if err == nil && len(list) == 0 && o.Filter != (trace.Filter{}) {
-		fmt.Fprintf(s.Err, "mox-like: none of the newest %d traces matches\n", trace.MaxScan)
+		within := ""
+		if !o.Filter.Since.IsZero() || !o.Filter.Until.IsZero() {
+			within = " of that time"
+		}
+		fmt.Fprintf(s.Err, "mox-like: none of the newest %d traces%s matches\n", trace.MaxScan, within)
 	}
 	return list, err
+}
+
+// settings gives which settings are shown.
+func (o *TraceOptions) settings() string {
+	switch {
+	case o.Settings != "":
+		return o.Settings
+	case o.ID == "":
+		return settingsNone
+	case o.JSON:
+		return settingsAll
+	default:
+		return settingsChanged
+	}
 }
 
 // printer gives the function that prints a record.
@@ -173,6 +230,6 @@ func (o *TraceOptions) printer(s Streams) func(*trace.Record) error {
 		e := json.NewEncoder(s.Out)
 		return func(r *trace.Record) error { return e.Encode(r) }
 	}
-	p := &tracePrinter{w: s.Out, color: color(s.Out)}
+	p := &tracePrinter{w: s.Out, color: color(s.Out), explain: o.settings() != settingsNone}
 	return p.print
 }

@@ -36,6 +36,8 @@ type tracePrinter struct {
 	color bool
 	// zone is the time zone; nil means the machine's.
 	zone *time.Location
+	// explain prints the settings that were in force.
+	explain bool
 	// begun tells that there is a record above, to keep apart from.
 	begun bool
 }
@@ -70,17 +72,23 @@ func (p *tracePrinter) print(r *trace.Record) error {
 	if reply := replyText(r); reply != "" {
 		fmt.Fprintf(&b, "  %-7s  %s\n", "reply", harmless(reply))
 	}
+	if p.explain {
+		p.settings(&b, r)
+	}
 	_, err := p.w.Write(b.Bytes())
 	return err
 }
 
+func (p *tracePrinter) timeZone() *time.Location {
+	if p.zone == nil {
+		return time.Local
+	}
+	return p.zone
+}
+
 // head writes the line that says what the record is about.
 func (p *tracePrinter) head(b *bytes.Buffer, r *trace.Record) {
-	zone := p.zone
-	if zone == nil {
-		zone = time.Local
-	}
-	fmt.Fprintf(b, "%s  %-7s  %s  ", r.Time.In(zone).Format(time.DateTime), r.Kind, p.paint(bold, harmless(r.ID)))
+	fmt.Fprintf(b, "%s  %-7s  %s  ", r.Time.In(p.timeZone()).Format(time.DateTime), r.Kind, p.paint(bold, harmless(r.ID)))
 	if r.Kind == trace.KindMessage {
 		fmt.Fprintf(b, "<%s> to %s", harmless(r.ReversePath), recipientList(r))
 	} else {
@@ -99,7 +107,7 @@ func (p *tracePrinter) head(b *bytes.Buffer, r *trace.Record) {
 		outcome += " by " + harmless(handler)
 	}
 	if r.Kind == trace.KindMessage && action == mail.ActionQuarantine.String() {
-		outcome += ", kept in Junk"
+		outcome += ", kept out of the inbox"
 	}
 	fmt.Fprintf(b, "  from %s  %s\n", from, p.paint(actionColor(action), outcome))
 }

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -87,6 +90,93 @@ func records() []*trace.Record {
 	}
 }
 
+// explained are records with settings, as a stranger could not have them, and as
+// one could.
+func explained() []*trace.Record {
+	at := time.Date(2026, 11, 3, 14, 5, 9, 0, time.UTC)
+	list := func(settings ...mail.Setting) *mail.Settings {
+		return mail.NewSettings(func() []mail.Setting { return settings })
+	}
+	greylist := list(
+		mail.Setting{Attribute: "delay", Value: `"10m"`, Source: "database settings", Place: "database: domain example.test", Since: at.Add(-time.Hour)},
+		mail.Setting{Attribute: "ipv4_prefix", Value: "28", Source: "handler", Place: "mox-like.hcl:57"},
+		mail.Setting{Attribute: "expire", Value: `"35d"`, Source: "default"},
+	)
+	plain := list(mail.Setting{Attribute: "mode", Value: `"enforce"`, Source: "default"})
+	odd := list(
+		mail.Setting{Attribute: "lists\x1b[2J", Value: "[\n  \"a\",\n  \"b\u202e\"\n]", Source: "file \x07", Place: "é.hcl:1\r"},
+		mail.Setting{Attribute: `rule "two"`, Source: "handler", Place: "mox-like.hcl:60"},
+	)
+	lost := mail.StoredSettings(list(mail.Setting{Attribute: "x"}).Hash())
+	r := &trace.Record{
+		ID: "01jq3k5m7n8p9r0s1t", Kind: trace.KindMessage, Time: at, Protocol: "smtp", Listener: "mx", RemoteIP: "192.0.2.7",
+		ReversePath: "stranger@example.org", Recipients: []string{"alice@example.test"},
+		Outcome: trace.Outcome{Action: "accept", Handler: "deliver"},
+		Entries: []mail.Entry{
+			{Stage: mail.StageMail, Handler: "spf", Position: "mox-like.hcl:56", Settings: plain},
+			{Stage: mail.StageRcpt, Handler: "greylist", Position: "mox-like.hcl:57", Settings: greylist},
+			{Stage: mail.StageRcpt, Handler: "odd\x1b]0;y\x07", Settings: odd},
+			{Stage: mail.StageRcpt, Handler: "deliver", Action: mail.ActionAccept, Settings: plain},
+			{Stage: mail.StageData, Handler: "greylist", Position: "mox-like.hcl:57", Settings: greylist},
+			{Stage: mail.StageData, Handler: "old", Settings: lost},
+			{Stage: mail.StageData, Handler: "older"},
+		},
+	}
+	r.Explain()
+	return []*trace.Record{r}
+}
+
+// TestExplained prints settings, those that are not defaults and all.
+func TestExplained(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	for _, mode := range []string{settingsNone, settingsChanged, settingsAll} {
+		e := &explainer{ops: noSettings{}, mode: mode, known: make(map[string][]mail.Setting)}
+		p := &tracePrinter{w: &b, zone: time.UTC, explain: mode != settingsNone}
+		for _, r := range explained() {
+			before := len(r.Settings)
+			shown, err := e.explained(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&b, "--settings %s\n", mode)
+			if err := p.print(shown); err != nil {
+				t.Fatal(err)
+			}
+			b.WriteByte('\n')
+			if len(r.Settings) != before {
+				t.Error("the record itself was changed")
+			}
+		}
+	}
+	golden(t, "trace_settings.golden", b.Bytes())
+}
+
+// noSettings keeps none.
+type noSettings struct{ control.Traces }
+
+func (noSettings) TraceSettings(context.Context, string) ([]mail.Setting, error) {
+	return nil, control.ErrNotFound
+}
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("output (-want +got):\n%s", diff)
+	}
+}
+
 func TestTracePrinter(t *testing.T) {
 	t.Parallel()
 	for name, colored := range map[string]bool{"trace.golden": false, "trace_color.golden": true} {
@@ -99,19 +189,7 @@ func TestTracePrinter(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			golden := filepath.Join("testdata", name)
-			if *update {
-				if err := os.WriteFile(golden, b.Bytes(), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), b.String()); diff != "" {
-				t.Errorf("output (-want +got):\n%s", diff)
-			}
+			golden(t, name, b.Bytes())
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -16,6 +17,13 @@ import (
 type Given struct {
 	// Name is the attribute, Value the text of its expression.
 	Name, Value string
+	// Since is when it was set, for those who ask; zero if it is not known.
+	Since time.Time
+}
+
+// Equal tells whether both are the same, set at the same time.
+func (g Given) Equal(o Given) bool {
+	return g.Name == o.Name && g.Value == o.Value && g.Since.Equal(o.Since)
 }
 
 // Overlay is a text made of settings that do not come from a file, so that

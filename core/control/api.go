@@ -91,8 +91,12 @@ func newAPI(o HandlerOptions) *api {
 	a.factorRoutes()
 	a.blockRoutes()
 	a.greylistRoutes()
+	a.quarantineRoutes()
 	a.settingRoutes()
+	a.dkimRoutes()
 	a.traceRoutes()
+	a.statsRoutes()
+	a.checkRoutes()
 	a.processRoutes()
 	schemas := registry.Map()
 	delete(schemas, "ErrorModel") // huma's own, which become problems
@@ -205,6 +209,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case importPath:
 		limit = importTimeout
+	case checkPath:
+		limit = checkTimeout
 	case followPath:
 		limit = 0
 	}

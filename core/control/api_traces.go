@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"go.uber.org/zap"
 
+	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
 
@@ -43,6 +45,8 @@ type traceRecord struct {
 	Size        int64         `json:"size,omitempty" doc:"In bytes."`
 	Outcome     trace.Outcome `json:"outcome"`
 	Entries     []traceEntry  `json:"entries" doc:"What the handlers said, in order."`
+
+	Settings map[string][]traceSetting `json:"settings,omitempty" doc:"The settings that were in force, by what the entries have. Given with one record or a session's, not by searches."`
 }
 
 type traceEntry struct {
@@ -55,12 +59,21 @@ type traceEntry struct {
 	Note      string `json:"note,omitempty"`
 	Reply     string `json:"reply,omitempty"`
 	Duration  int64  `json:"duration_us" doc:"In microseconds."`
+	Settings  string `json:"settings,omitempty" doc:"Names the handler's settings that were in force."`
+}
+
+// traceSetting is mail.Setting under a name of its own: the API has other settings.
+type traceSetting mail.Setting
+
+// settingsOfTrace are the settings of one handler.
+type settingsOfTrace struct {
+	Settings []traceSetting `json:"settings"`
 }
 
 func (a *api) traceRoutes() {
 	handle(a, endpoint{
 		id: "find-traces", method: http.MethodGet, path: "/v1/traces", summary: "Find records of decisions", errors: []int{422},
-		text: "The newest that match, the oldest of them first. Texts are looked for as parts.",
+		text: "The newest that match, the oldest of them first, of the newest " + strconv.Itoa(trace.MaxScan) + " that began within the time. Texts are looked for as parts, handlers by their whole names.",
 	}, tagTraces, func(ctx context.Context, in *traceFilter) (*answer[recordList], error) {
 		f, err := in.filter()
 		if err != nil {
@@ -78,6 +91,20 @@ func (a *api) traceRoutes() {
 		list, err := a.Operations().Trace(ctx, in.ID)
 		return give(recordList{filled(list)}, err)
 	})
+	handle(a, endpoint{
+		id: "get-trace-settings", method: http.MethodGet, path: "/v1/traces/settings/{hash}", summary: "Give the settings by which a handler decided", errors: []int{404, 422},
+		text: "As they were in force then. Values that are secret, or that only the file can set, are not shown.",
+	}, tagTraces, func(ctx context.Context, in *struct {
+		Hash string `path:"hash" maxLength:"64" doc:"The settings of an entry of a record."`
+	},
+	) (*answer[settingsOfTrace], error) {
+		list, err := a.Operations().TraceSettings(ctx, in.Hash)
+		out := settingsOfTrace{make([]traceSetting, len(list))}
+		for i, s := range list {
+			out.Settings[i] = traceSetting(s)
+		}
+		return give(out, err)
+	})
 	record := a.schema.OpenAPI().Components.Schemas.Schema(recordType, true, "")
 	handle(a, endpoint{
 		id: "follow-traces", method: http.MethodGet, path: followPath, summary: "Show records as they are added", errors: []int{503},
@@ -92,12 +119,17 @@ func (a *api) traceRoutes() {
 
 // traceFilter are the parameters of a search.
 type traceFilter struct {
-	From    string `query:"from" maxLength:"320" doc:"A part of the reverse-path; <> is the null reverse-path."`
-	To      string `query:"to" maxLength:"320" doc:"A part of a recipient, also of a refused one."`
-	User    string `query:"user" maxLength:"320" doc:"A part of the name of who logged in, or tried to."`
-	IP      string `query:"ip" maxLength:"64" doc:"The client's address, or a network that it is in."`
-	Outcome string `query:"outcome" maxLength:"20" doc:"How it ended: accept, reject, defer, quarantine, discard."`
-	Last    int    `query:"last" default:"100" minimum:"1" maximum:"10000" doc:"How many at most."`
+	From      string    `query:"from" maxLength:"320" doc:"A part of the reverse-path; <> is the null reverse-path."`
+	To        string    `query:"to" maxLength:"320" doc:"A part of a recipient, also of a refused one."`
+	User      string    `query:"user" maxLength:"320" doc:"A part of the name of who logged in, or tried to."`
+	IP        string    `query:"ip" maxLength:"64" doc:"The client's address, or a network that it is in."`
+	Outcome   string    `query:"outcome" maxLength:"20" doc:"How it ended: accept, reject, defer, quarantine, discard."`
+	MessageID string    `query:"message_id" maxLength:"998" doc:"A part of the Message-ID field."`
+	Handler   string    `query:"handler" maxLength:"255" doc:"A handler that said what verdict asks for, anything but continue without it."`
+	Verdict   string    `query:"verdict" maxLength:"20" doc:"What the handler, or any, said: continue, accept, quarantine, discard, defer, reject; error where it failed, skipped where its when was false, monitored where it would have acted."`
+	Since     time.Time `query:"since" doc:"Only what began at this time or later."`
+	Until     time.Time `query:"until" doc:"Only what began before this time."`
+	Last      int       `query:"last" default:"100" minimum:"1" maximum:"10000" doc:"How many at most."`
 }
 
 func (f *traceFilter) filter() (trace.Filter, error) {
@@ -108,7 +140,10 @@ func (f *traceFilter) filter() (trace.Filter, error) {
 			return trace.Filter{}, fmt.Errorf("find traces: %w", err)
 		}
 	}
-	return trace.Filter{From: f.From, To: f.To, User: f.User, IP: network, Outcome: f.Outcome}, nil
+	return trace.Filter{
+		From: f.From, To: f.To, User: f.User, IP: network, Outcome: f.Outcome,
+		MessageID: f.MessageID, Handler: f.Handler, Verdict: f.Verdict, Since: f.Since, Until: f.Until,
+	}, nil
 }
 
 // follow sends records as they are added.

@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
+	"time"
 
+	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
 
@@ -23,7 +27,10 @@ func (c *Client) Trace(ctx context.Context, id string) ([]*trace.Record, error) 
 
 // FindTraces gives the newest n records that match, the oldest of them first.
 func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
-	q := query("from", f.From, "to", f.To, "user", f.User, "outcome", f.Outcome)
+	q := query("from", f.From, "to", f.To, "user", f.User, "outcome", f.Outcome,
+		"message_id", f.MessageID, "handler", f.Handler, "verdict", f.Verdict)
+	setTime(q, "since", f.Since)
+	setTime(q, "until", f.Until)
 	if f.IP.IsValid() {
 		q.Set("ip", f.IP.String())
 	}
@@ -31,6 +38,25 @@ func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trac
 	var list recordList
 	err := c.get(ctx, "/v1/traces", q, &list)
 	return list.Traces, err
+}
+
+// setTime adds a time, unless it is zero.
+func setTime(q url.Values, name string, t time.Time) {
+	if !t.IsZero() {
+		q.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+// TraceSettings gives the settings of a handler that entries refer to by a hash.
+func (c *Client) TraceSettings(ctx context.Context, hash string) ([]mail.Setting, error) {
+	if hash == "" {
+		return nil, Invalid(errors.New("find settings of a trace: no hash is named"))
+	}
+	var list struct {
+		Settings []mail.Setting `json:"settings"`
+	}
+	err := c.get(ctx, path("v1", "traces", "settings", hash), nil, &list)
+	return list.Settings, err
 }
 
 // LastTraces gives the newest n records, the oldest of them first.

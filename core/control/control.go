@@ -48,9 +48,13 @@ type Operations interface {
 	Blocks
 	Locks
 	Greylisting
+	Quarantine
 	Domains
 	DomainSettings
+	DKIMKeys
 	Traces
+	Statistics
+	Checks
 	Audit
 	Process
 }

@@ -165,6 +165,7 @@ func TestOperations(t *testing.T) {
 	suite := map[string]func(*testing.T, *core.Sandbox, *process, control.Operations){
 		"users":   testUsers,
 		"traces":  testTraces,
+		"explain": testExplain,
 		"follow":  testFollow,
 		"reload":  testReload,
 		"status":  testStatus,

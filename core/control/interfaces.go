@@ -147,11 +147,15 @@ type Traces interface {
 	// Trace finds the record of a message or a login by its id, or all those of a
 	// session, the oldest first; ErrNotFound if there are none.
 	Trace(ctx context.Context, id string) ([]*trace.Record, error)
-	// FindTraces gives the newest n records that match, of the newest
-	// trace.MaxScan, the oldest of them first. n is at most MaxTraces.
+	// FindTraces gives the newest n records that match, of the newest trace.MaxScan
+	// that began within the filter's time, the oldest of them first. n is at most
+	// MaxTraces. They have no Settings, see TraceSettings.
 	FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error)
 	// LastTraces gives the newest n records, the oldest of them first.
 	LastTraces(ctx context.Context, n int) ([]*trace.Record, error)
+	// TraceSettings gives the settings of a handler that entries refer to by a hash,
+	// which Trace gives with the records; ErrNotFound if they are not kept.
+	TraceSettings(ctx context.Context, hash string) ([]mail.Setting, error)
 	// FollowTraces calls show for each record as it is added, until ctx ends (and
 	// then returns nil) or show gives an error. It misses records when show is too
 	// slow. ErrNotRunning if no server adds any.
@@ -160,6 +164,13 @@ type Traces interface {
 
 // MaxTraces bounds how many records are asked for at once.
 const MaxTraces = 10_000
+
+// Statistics are what is counted of the log of decisions.
+type Statistics interface {
+	// HandlerStats counts what handlers said in the newest trace.MaxStats records of a
+	// time, and what those would have done that are monitored only.
+	HandlerStats(ctx context.Context, q trace.StatsQuery) (*trace.Stats, error)
+}
 
 // Audit is the trail of what was changed by commands and by the API.
 type Audit interface {

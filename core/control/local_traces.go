@@ -2,9 +2,12 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
 
@@ -18,9 +21,24 @@ func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace
 	if n < 1 || n > MaxTraces {
 		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: the number is from 1 to %d, not %d", MaxTraces, n)}
 	}
+	if verdicts := trace.Verdicts(); f.Verdict != "" && !slices.Contains(verdicts, f.Verdict) {
+		return nil, Invalid(fmt.Errorf("list traces: the verdict is one of %s, not %q", strings.Join(verdicts, ", "), f.Verdict))
+	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
+		return nil, Invalid(errors.New("list traces: since is not before until, so that nothing can match"))
+	}
 	list, err := l.host.Traces().Find(ctx, f, n)
 	slices.SortStableFunc(list, func(a, b *trace.Record) int { return a.Time.Compare(b.Time) })
 	return list, err
+}
+
+// TraceSettings gives the settings of a handler that entries refer to by a hash.
+func (l *Local) TraceSettings(ctx context.Context, hash string) ([]mail.Setting, error) {
+	h, err := mail.ParseSettingsHash(hash)
+	if err != nil || hash == "" {
+		return nil, Invalid(fmt.Errorf("find settings of a trace: %q is no hash of settings", hash))
+	}
+	return l.host.Traces().Settings(ctx, h)
 }
 
 // LastTraces gives the newest n records, the oldest of them first.

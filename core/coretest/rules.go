@@ -116,7 +116,7 @@ func (l look) changes(tx *mail.Transaction, info core.Info) []string {
 	note("the trace", l.entries != now.entries)
 	note("the recipient's address", l.recipient.Address != now.recipient.Address)
 	note("the recipients' addresses", !slices.EqualFunc(l.recipients, now.recipients, func(a, b mail.Recipient) bool { return a.Address == b.Address }))
-	note("who has the recipients in charge", !info.Target && (l.recipient.Target != now.recipient.Target ||
+	note("who has the recipients in charge", !info.Target && !info.Holds && (l.recipient.Target != now.recipient.Target ||
 		!slices.EqualFunc(l.recipients, now.recipients, func(a, b mail.Recipient) bool { return a.Target == b.Target && a.Delivered == b.Delivered })))
 	note("who has logged in", !info.Authenticates && l.user != now.user)
 	note("the credentials", l.credentials.Username != now.credentials.Username || l.credentials.Mechanism != now.credentials.Mechanism ||

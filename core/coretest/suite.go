@@ -54,9 +54,9 @@ type Bad struct {
 }
 
 // TestHandler runs the suite: the handler explains itself, changes nothing that is
-// not its own, honours its deadline, is safe for concurrent use, goes on while
-// another instance of it is cleaned up, leaves no goroutine behind, refuses bad
-// settings with their place, and is documented.
+// not its own and nothing at all in a trial, honours its deadline, is safe for
+// concurrent use, goes on while another instance of it is cleaned up, leaves no
+// goroutine behind, refuses bad settings with their place, and is documented.
 //
 // The test that calls it must not be parallel, since goroutines of others would
 // look like the handler's.
@@ -79,6 +79,7 @@ func TestHandler(t *testing.T, suite HandlerSuite) {
 	t.Run("is documented", func(t *testing.T) { documented(t, info) })
 	before := goleak.IgnoreCurrent()
 	suite.live(t, info)
+	t.Run("changes nothing in a trial", suite.tries)
 	if suite.Hanging != "" {
 		t.Run("honours its deadline when the backend hangs", suite.hangs)
 	}

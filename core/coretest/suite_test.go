@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/store"
 )
 
 func init() { core.Register(&naughty{}) }
@@ -28,6 +30,18 @@ func init() { core.Register(&naughty{}) }
 type naughty struct {
 	Fault string `config:"fault"`
 	Size  int    `config:"size" min:"1" default:"1"`
+
+	store *store.Store
+	seen  atomic.Bool
+}
+
+func (n *naughty) Provision(c *core.Context) error {
+	n.store = c.Store()
+	return nil
+}
+
+func (*naughty) Migrations() store.Migrations {
+	return store.Migrations{Module: "naughty", Steps: []string{"CREATE TABLE naughty (id TEXT NOT NULL)"}}
 }
 
 func (*naughty) Module() core.Info {
@@ -75,6 +89,15 @@ func (n *naughty) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict,
 		if tx.Recipient != nil {
 			tx.Recipient.Target = "naughty"
 		}
+	case "writes":
+		n.store.Behind(func(row *store.Tx) error {
+			_, err := row.Exec("INSERT INTO naughty (id) VALUES (?)", tx.ID)
+			return err
+		})
+	case "remembers":
+		if n.seen.Swap(true) {
+			return mail.Continue("for the test, again"), nil
+		}
 	case "login":
 		tx.Authenticate("alice@example.test")
 	}
@@ -112,7 +135,9 @@ func TestSuiteFindsFaults(t *testing.T) {
 		"good":      {"refuses_bad_settings", "valid: naughty"},
 		"displaced": {"refuses_bad_settings", "no error stands at"},
 		"leak":      {"", "found unexpected goroutines"},
-		"error":     {judged, "backend is not there"},
+		"error":     {judged + " changes_nothing_in_a_trial", "at data, on trial: backend is not there"},
+		"writes":    {"changes_nothing_in_a_trial", "a trial has changed the table naughty"},
+		"remembers": {"changes_nothing_in_a_trial", "after a trial other things are said"},
 		"mute":      {"honours_its_deadline " + judged, "it gives no reason"},
 		"class":     {"honours_its_deadline " + judged, "are not of class 4"},
 		"reply":     {"honours_its_deadline " + judged, "is for defer and reject"},

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/config"
+	"github.com/mox-like/mox-like/core/dns/internal/zone"
 )
 
 // Settings is the dns block.
@@ -126,6 +127,7 @@ type Resolver struct {
 	health   health
 	counters counters
 	outage   outage
+	zone     *zone.Zone // of NewZone: it answers in the servers' place
 
 	running sync.WaitGroup // the flights
 

@@ -142,6 +142,9 @@ func (r *Resolver) fly(ctx context.Context, q question, s *Settings, f *flight) 
 // resolve sends the question until a server answers it, and gives for how long
 // the result holds.
 func (r *Resolver) resolve(ctx context.Context, q question, s *Settings) (result, time.Duration) {
+	if r.zone != nil {
+		return r.fromZone(q, s)
+	}
 	servers := s.Servers
 	if len(servers) == 0 {
 		var err error

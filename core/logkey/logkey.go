@@ -7,6 +7,7 @@ const (
 	Message     = "msg_id"       // of a message or a login, as in the trace
 	Session     = "session_id"   // of a connection
 	Listener    = "listener"     // the name of its block
+	Domain      = "domain"       // that lives here
 	Address     = "address"      // of a socket
 	RemoteIP    = "remote_ip"    // of the client
 	Helo        = "helo"         // the name that it gave
@@ -20,6 +21,7 @@ const (
 	Handler     = "handler"      // the one that decided, "" if none did
 	Verdict     = "verdict"      // what was decided
 	OnError     = "on_error"     // what a handler's error means
+	OnTimeout   = "on_timeout"   // what it means that it gave no answer in time
 	ReplyCode   = "reply_code"   // what the client was told
 	Reply       = "reply"        // the same with its text
 	Reason      = "reason"       // why, for the operator

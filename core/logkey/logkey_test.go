@@ -13,12 +13,12 @@ import (
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	want := []string{
-		"msg_id", "session_id", "listener", "address", "remote_ip", "helo", "user", "mechanism", "reverse_path", "recipient", "size",
-		"command", "stage", "handler", "verdict", "on_error", "reply_code", "reply", "reason", "duration", "error", "stack",
+		"msg_id", "session_id", "listener", "domain", "address", "remote_ip", "helo", "user", "mechanism", "reverse_path", "recipient", "size",
+		"command", "stage", "handler", "verdict", "on_error", "on_timeout", "reply_code", "reply", "reason", "duration", "error", "stack",
 	}
 	got := []string{
-		logkey.Message, logkey.Session, logkey.Listener, logkey.Address, logkey.RemoteIP, logkey.Helo, logkey.User, logkey.Mechanism,
-		logkey.ReversePath, logkey.Recipient, logkey.Size, logkey.Command, logkey.Stage, logkey.Handler, logkey.Verdict, logkey.OnError,
+		logkey.Message, logkey.Session, logkey.Listener, logkey.Domain, logkey.Address, logkey.RemoteIP, logkey.Helo, logkey.User, logkey.Mechanism,
+		logkey.ReversePath, logkey.Recipient, logkey.Size, logkey.Command, logkey.Stage, logkey.Handler, logkey.Verdict, logkey.OnError, logkey.OnTimeout,
 		logkey.ReplyCode, logkey.Reply, logkey.Reason, logkey.Duration, logkey.Error, logkey.Stack,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -151,7 +151,18 @@ func (s *Spool) spill() error {
 		return errors.Join(fmt.Errorf("write spool file: %w", err), f.Close())
 	}
 	s.file = f
+	s.free()
 	return nil
+}
+
+// free gives the memory back. A large message would hold it for as long as its
+// handlers take.
+func (s *Spool) free() {
+	if s.memory != nil && cap(s.memory) <= maxPooled {
+		buffer := s.memory[:0]
+		spoolBuffers.Put(&buffer)
+	}
+	s.memory = nil
 }
 
 // Size is the number of bytes taken in so far.
@@ -163,27 +174,33 @@ func (s *Spool) Message() (*Message, error) {
 	if s.file == nil {
 		return NewMessage(s.memory)
 	}
-	head := make([]byte, min(s.size, MaxHeaderSize+1))
-	if _, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read spool file: %w", err)
+	// The message holds what is read here for as long as it lives: so that is little
+	// more than the header section, which is mostly short.
+	for n := min(s.size, firstRead); ; n = min(s.size, 4*n, MaxHeaderSize+1) {
+		head := make([]byte, n)
+		if _, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("read spool file: %w", err)
+		}
+		header, offset, err := parseHeaderSection(head, MaxHeaderFields)
+		if err != nil {
+			return nil, err
+		}
+		if int64(offset) < n || n == s.size {
+			return &Message{Size: s.size, Header: header, bodyOffset: int64(offset), content: s.file}, nil
+		}
 	}
-	header, offset, err := parseHeaderSection(head, MaxHeaderFields)
-	if err != nil {
-		return nil, err
-	}
-	return &Message{Size: s.size, Header: header, bodyOffset: int64(offset), content: s.file}, nil
 }
+
+// firstRead is how much is read of a file at first to find the header section.
+const firstRead = 8 << 10
 
 // maxPooled keeps a few large messages from pinning memory for good.
 const maxPooled = 256 << 10
 
 // Close frees the memory and the file. The message must not be used any more.
 func (s *Spool) Close() error {
-	if s.memory != nil && cap(s.memory) <= maxPooled {
-		buffer := s.memory[:0]
-		spoolBuffers.Put(&buffer)
-	}
-	s.memory, s.size = nil, 0
+	s.free()
+	s.size = 0
 	if s.share > 0 {
 		s.budget.used.Add(-s.share)
 		s.share = 0

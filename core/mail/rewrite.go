@@ -1,15 +1,55 @@
 package mail
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"slices"
 )
 
+// NewMessageWithBody makes a message of a header section, which ends with the empty
+// line after it, and the body of another message, which must stay as it is for as
+// long as the new one is read: nothing is copied but what is in memory. The caller no
+// longer changes head. The error is ErrHeaderTooLarge.
+func NewMessageWithBody(head []byte, of *Message) (*Message, error) {
+	if of.memory != nil {
+		return NewMessage(slices.Concat(head, of.memory[of.bodyOffset:]))
+	}
+	header, offset, err := parseHeaderSection(head, MaxHeaderFields)
+	if err != nil {
+		return nil, err
+	}
+	body := of.OpenBody()
+	return &Message{
+		Size: int64(len(head)) + body.Size(), Header: header, bodyOffset: int64(offset),
+		content: &joined{head: bytes.NewReader(head), body: body},
+	}, nil
+}
+
+// joined is a head in memory with a body behind it.
+type joined struct {
+	head *bytes.Reader
+	body *io.SectionReader
+}
+
+// ReadAt implements io.ReaderAt. It is safe for concurrent use, as its parts are.
+func (j *joined) ReadAt(p []byte, offset int64) (int, error) {
+	n := 0
+	if offset < j.head.Size() {
+		n, _ = j.head.ReadAt(p, offset) // it ends where the body begins
+		if n == len(p) {
+			return n, nil
+		}
+	}
+	m, err := j.body.ReadAt(p[n:], offset+int64(n)-j.head.Size())
+	return n + m, err
+}
+
 // Rewrite puts another message in the place of the one that came. The edits so far
 // are forgotten: whoever makes m begins with Rendered, which has them. The
 // transaction closes owned, on which m stands, when it is released; nil is nothing
-// to close. Handlers that act side by side must not rewrite, see core.Info.
+// to close. Handlers that act side by side must not rewrite, see core.Info. What was
+// found out by Once stays: it is about the message that came.
 func (tx *Transaction) Rewrite(m *Message, owned io.Closer) {
 	tx.Message, tx.edits, tx.dropped = m, nil, nil
 	if owned != nil {
@@ -30,7 +70,9 @@ func (tx *Transaction) Release() error {
 
 // AddRecipient has the message go to one more recipient, at the data stage only.
 // The chain asks its targets for it once the handler is done, as at the rcpt stage:
-// none may be ready to take it. One that the envelope has already counts once.
+// none may be ready to take it. They are those of the chain that judges the message,
+// also for a recipient whose domain has one of its own. One that the envelope has
+// already counts once.
 func (tx *Transaction) AddRecipient(a Address) {
 	has := func(r *Recipient) bool { return r.Address == a }
 	if !slices.ContainsFunc(tx.Envelope.Recipients, has) && !slices.Contains(tx.added, a) {
@@ -52,4 +94,31 @@ func (tx *Transaction) RemoveRecipient(a Address) bool {
 	tx.Envelope.Recipients = slices.DeleteFunc(slices.Clone(tx.Envelope.Recipients), func(r *Recipient) bool { return r.Address == a })
 	tx.added = slices.DeleteFunc(tx.added, func(o Address) bool { return o == a })
 	return len(tx.Envelope.Recipients) < before
+}
+
+// Content is what a transaction delivers, and to whom.
+type Content struct {
+	message     *Message
+	edits       []edit
+	dropped     []int
+	reversePath Address
+	recipients  []*Recipient
+	added       []Address
+}
+
+// Content gives what would be delivered now.
+func (tx *Transaction) Content() Content {
+	return Content{
+		message: tx.Message, edits: slices.Clone(tx.edits), dropped: slices.Clone(tx.dropped),
+		reversePath: tx.Envelope.ReversePath, recipients: slices.Clone(tx.Envelope.Recipients), added: slices.Clone(tx.added),
+	}
+}
+
+// SetContent takes back Rewrite and changes of the envelope since Content gave c.
+// Header fields that were added or removed without Rewrite stay so.
+func (tx *Transaction) SetContent(c Content) {
+	if tx.Message != c.message {
+		tx.Message, tx.edits, tx.dropped = c.message, c.edits, c.dropped
+	}
+	tx.Envelope.ReversePath, tx.Envelope.Recipients, tx.added = c.reversePath, c.recipients, c.added
 }

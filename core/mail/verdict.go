@@ -114,6 +114,11 @@ type Entry struct {
 	// Reply is set when the client was refused.
 	Reply    Reply
 	Duration time.Duration
+	// Module is the name of the handler's module. Traces that are stored do not have
+	// it.
+	Module string
+	// Settings are the handler's, which were in force; nil if they are not known.
+	Settings *Settings
 }
 
 // ReplyError is an error that says both what the client is told and what

@@ -53,7 +53,7 @@ func (c Comments) Module(t reflect.Type, id string) string {
 }
 
 // packageForm is how the package of one module begins its comment.
-var packageForm = regexp.MustCompile(`^Package \w+ is ((?:handler|listener|tls|service)\.\w+)[:,] `)
+var packageForm = regexp.MustCompile(`^Package \w+ is ((?:handler|listener|tls|domain|service)\.\w+)[:,] `)
 
 func capital(text string) string {
 	if text == "" {

@@ -29,7 +29,7 @@ func PrintText(w io.Writer, e Entry) error {
 		b.WriteString("\nIt has no settings.\n")
 	}
 	if e.Namespace() == "handler" {
-		b.WriteString("\n" + wrap("Every handler also has what 'mox-like modules block.handler' explains: a name of its own, enabled, when, on_error, timeout and mode.", ""))
+		b.WriteString("\n" + wrap("Every handler also has what 'mox-like modules block.handler' explains: a name of its own, enabled, when, on_error, on_timeout, timeout and mode.", ""))
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -88,6 +88,7 @@ var sections = []section{
 	{"block", "Blocks of the core", "What stands at the top of the file, and what every listener and every handler has beside its own settings."},
 	{"listener", "Listeners", "`listener \"KIND\" \"NAME\" { … }` at the top of the file, with a `chain` inside."},
 	{"handler", "Handlers", "Blocks inside a chain, asked in the order of the file."},
+	{"domain", "Blocks of domains", "Blocks inside `domain \"NAME\" { … }`: what a domain has of its own."},
 	{"tls", "Certificates", "`tls \"KIND\" \"NAME\" { … }` at the top of the file."},
 }
 

@@ -171,7 +171,7 @@ Acts at connect, rcpt. The attribute stage chooses among them.
       Where the handler acts. Without it, at all of them.
 
 Every handler also has what 'mox-like modules block.handler' explains: a name
-of its own, enabled, when, on_error, timeout and mode.
+of its own, enabled, when, on_error, on_timeout, timeout and mode.
 `
 
 func TestPrintText(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 // Bounds of a record. Much of it is what a client says, who may not even have
 // logged in, and it is kept for weeks.
 const (
-	maxText       = 512 // bytes
+	maxText       = 512  // bytes
+	maxReason     = 2048 // bytes of what a handler says: a filter's rules with their scores take long lines
 	maxRecipients = 128
 	firstEntries  = 32
 	lastEntries   = 32
@@ -25,11 +26,12 @@ func (r *Record) clipped() *Record {
 	}
 	c := *r
 	for _, s := range c.texts() {
-		*s = clip(*s)
+		*s = clip(*s, maxText)
 	}
+	c.Outcome.Reason = clip(r.Outcome.Reason, maxReason)
 	c.Recipients = slices.Clone(r.Recipients[:min(len(r.Recipients), maxRecipients)])
 	for i, s := range c.Recipients {
-		c.Recipients[i] = clip(s)
+		c.Recipients[i] = clip(s, maxText)
 	}
 	if n := len(r.Recipients) - maxRecipients; n > 0 {
 		c.Recipients = append(c.Recipients, more(n))
@@ -40,9 +42,11 @@ func (r *Record) clipped() *Record {
 		c.Entries = slices.Concat(r.Entries[:firstEntries], []mail.Entry{gap}, r.Entries[firstEntries+n:])
 	}
 	for i := range c.Entries {
+		reason := clip(c.Entries[i].Reason, maxReason)
 		for _, s := range entryTexts(&c.Entries[i]) {
-			*s = clip(*s)
+			*s = clip(*s, maxText)
 		}
+		c.Entries[i].Reason = reason
 	}
 	return &c
 }
@@ -54,13 +58,14 @@ func (r *Record) exceeds() bool {
 		return true
 	}
 	for _, s := range r.texts() {
-		if long(*s) {
+		if long(*s) && (s != &r.Outcome.Reason || len(*s) > maxReason) {
 			return true
 		}
 	}
 	for i := range r.Entries {
-		for _, s := range entryTexts(&r.Entries[i]) {
-			if long(*s) {
+		e := &r.Entries[i]
+		for _, s := range entryTexts(e) {
+			if long(*s) && (s != &e.Reason || len(*s) > maxReason) {
 				return true
 			}
 		}
@@ -71,12 +76,12 @@ func (r *Record) exceeds() bool {
 func more(n int) string { return fmt.Sprintf("… and %d more", n) }
 
 // clip cuts a text that is too long between two characters.
-func clip(s string) string {
-	if len(s) <= maxText {
+func clip(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
 	const mark = "…"
-	end := maxText - len(mark)
+	end := limit - len(mark)
 	for range utf8.UTFMax - 1 {
 		if utf8.RuneStart(s[end]) {
 			break

@@ -10,7 +10,11 @@ import (
 
 // format is the first byte of an encoded record. Stages and actions are numbers
 // in it, so that a change of theirs needs a new format as any other change does.
-const format = 1
+// In format 1 entries have no settings.
+const (
+	format1 = 1
+	format  = 2
+)
 
 // errDamaged is returned when a stored record cannot be read.
 var errDamaged = errors.New("stored trace is damaged or of a newer build")
@@ -60,7 +64,7 @@ func encodedSize(r *Record) int {
 		size += len(s) + 2
 	}
 	for i := range r.Entries {
-		size += 32
+		size += 32 + len(mail.SettingsHash{})
 		for _, s := range entryTexts(&r.Entries[i]) {
 			size += len(*s)
 		}
@@ -85,13 +89,18 @@ func (b encoder) entry(e *mail.Entry) encoder {
 	for _, s := range entryTexts(e) {
 		b = b.text(*s)
 	}
-	return b
+	if e.Settings == nil {
+		return append(b, 0)
+	}
+	hash := e.Settings.Hash()
+	return append(append(b, byte(len(hash))), hash[:]...)
 }
 
-// decode fills r with what encode gave.
-func decode(data []byte, r *Record) error {
+// decode fills r with what encode gave. Of settings there are the hashes, which
+// known turns into what entries with the same settings share.
+func decode(data []byte, r *Record, known interned) error {
 	d := decoder{rest: data}
-	if d.octet() != format {
+	if d.format = d.octet(); d.format != format && d.format != format1 {
 		return errDamaged
 	}
 	r.Duration, r.Size = d.duration(), d.number()
@@ -108,7 +117,7 @@ func decode(data []byte, r *Record) error {
 		r.Entries = make([]mail.Entry, n)
 	}
 	for i := range r.Entries {
-		d.entry(&r.Entries[i])
+		d.entry(&r.Entries[i], known)
 	}
 	if d.damaged || len(d.rest) > 0 {
 		return errDamaged
@@ -118,6 +127,7 @@ func decode(data []byte, r *Record) error {
 
 // decoder reads what an encoder wrote. After the first mistake it gives zeros.
 type decoder struct {
+	format  byte
 	rest    []byte
 	damaged bool
 }
@@ -149,14 +159,47 @@ func (d *decoder) number() int64 {
 
 func (d *decoder) duration() time.Duration { return microseconds(d.number()) }
 
-func (d *decoder) text() string {
+func (d *decoder) text() string { return string(d.bytes()) }
+
+// bytes gives a text where it stands.
+func (d *decoder) bytes() []byte {
 	n, size := binary.Uvarint(d.rest)
 	if size <= 0 || n > uint64(len(d.rest)-size) {
 		d.fail()
-		return ""
+		return nil
 	}
-	s := string(d.rest[size : size+int(n)])
+	s := d.rest[size : size+int(n)]
 	d.rest = d.rest[size+int(n):]
+	return s
+}
+
+// hash reads the settings of an entry, which are the zero hash if it has none.
+func (d *decoder) hash() (hash mail.SettingsHash) {
+	if d.format == format1 {
+		return hash
+	}
+	switch n := int(d.octet()); {
+	case n == 0:
+	case n != len(hash) || n > len(d.rest):
+		d.fail()
+	default:
+		d.rest = d.rest[copy(hash[:], d.rest):]
+	}
+	return hash
+}
+
+// interned are settings by their hashes, so that many entries share them.
+type interned map[mail.SettingsHash]*mail.Settings
+
+func (known interned) of(hash mail.SettingsHash) *mail.Settings {
+	if hash == (mail.SettingsHash{}) {
+		return nil
+	}
+	s := known[hash]
+	if s == nil {
+		s = mail.StoredSettings(hash)
+		known[hash] = s
+	}
 	return s
 }
 
@@ -170,7 +213,7 @@ func (d *decoder) count() int64 {
 	return n
 }
 
-func (d *decoder) entry(e *mail.Entry) {
+func (d *decoder) entry(e *mail.Entry, known interned) {
 	e.Stage, e.Action = mail.Stage(d.octet()), mail.Action(d.octet())
 	e.Duration, e.Reply.Code = d.duration(), int(d.number())
 	for i := range e.Reply.Enhanced {
@@ -179,4 +222,5 @@ func (d *decoder) entry(e *mail.Entry) {
 	for _, s := range entryTexts(e) {
 		*s = d.text()
 	}
+	e.Settings = known.of(d.hash())
 }

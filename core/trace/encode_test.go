@@ -2,6 +2,7 @@ package trace
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"testing"
 	"time"
@@ -11,6 +12,11 @@ import (
 	"github.com/mox-like/mox-like/core/mail"
 )
 
+// settings are those of a handler with one attribute.
+func settings(value string) *mail.Settings {
+	return mail.NewSettings(func() []mail.Setting { return []mail.Setting{{Attribute: "delay", Value: value, Source: "handler"}} })
+}
+
 func sample() *Record {
 	return &Record{
 		ID: "06f3k2m9qabcdefgh1", Session: "06f3k2m9p123456789", Kind: KindMessage, Time: time.UnixMicro(1), Duration: time.Second,
@@ -18,8 +24,8 @@ func sample() *Record {
 		ReversePath: "alice@example.org", Recipients: []string{"bob@example.test"}, MessageID: "<1234567890@example.org>", Size: 4096,
 		Outcome: Outcome{Action: "accept"},
 		Entries: []mail.Entry{
-			{Stage: mail.StageMail, Handler: "spf", Position: "/etc/mox-like/config.hcl:12", Reason: "pass", Duration: 20 * time.Millisecond},
-			{Stage: mail.StageRcpt, Handler: "greylist", Position: "/etc/mox-like/config.hcl:13", Recipient: "bob@example.test", Reason: "known", Duration: 35},
+			{Stage: mail.StageMail, Handler: "spf", Position: "/etc/mox-like/config.hcl:12", Reason: "pass", Duration: 20 * time.Millisecond, Settings: settings("1")},
+			{Stage: mail.StageRcpt, Handler: "greylist", Position: "/etc/mox-like/config.hcl:13", Recipient: "bob@example.test", Reason: "known", Duration: 35, Settings: settings("2")},
 			{Stage: mail.StageData, Handler: "deliver", Position: "/etc/mox-like/config.hcl:14", Action: mail.ActionAccept, Reply: mail.NewReply(250, 0, 0, "x")},
 		},
 	}
@@ -36,11 +42,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(append([]byte{format, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}, whole...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r, again Record
-		if err := decode(data, &r); err != nil {
+		if err := decode(data, &r, interned{}); err != nil {
 			return
 		}
 		encoded := encode(&r)
-		if err := decode(encoded, &again); err != nil {
+		if err := decode(encoded, &again, interned{}); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(encode(&again), encoded) {
@@ -53,17 +59,43 @@ func TestDecodeEveryPrefix(t *testing.T) {
 	t.Parallel()
 	whole := encode(sample())
 	for n := range whole {
-		if err := decode(whole[:n], new(Record)); err == nil {
+		if err := decode(whole[:n], new(Record), interned{}); err == nil {
 			t.Errorf("the first %d of %d bytes: no error", n, len(whole))
 		}
 	}
-	if err := decode(append(whole, 0), new(Record)); err == nil {
+	if err := decode(append(whole, 0), new(Record), interned{}); err == nil {
 		t.Error("one byte more: no error")
 	}
 	newer := bytes.Clone(whole)
 	newer[0]++
-	if err := decode(newer, new(Record)); err == nil {
+	if err := decode(newer, new(Record), interned{}); err == nil {
 		t.Error("newer format: no error")
+	}
+}
+
+// TestDecodeFormat1 reads a record that a build before settings has written.
+func TestDecodeFormat1(t *testing.T) {
+	t.Parallel()
+	data, err := base64.StdEncoding.DecodeString("AYCJeoBAEjA2ZjNrMm05cDEyMzQ1Njc4OQRzbXRwAm14CTE5Mi4wLjIuMRJjbGllbnQuZXhhbXBsZS5vcmcAEWFsaWNlQGV4YW1w" +
+		"bGUub3JnGDwxMjM0NTY3ODkwQGV4YW1wbGUub3JnPgZhY2NlcHQAAAACEGJvYkBleGFtcGxlLnRlc3QGAwDAuAIAAAAAA3NwZhsv" +
+		"ZXRjL21veC1saWtlL2NvbmZpZy5oY2w6MTIABHBhc3MAAAQAAAAAAAAIZ3JleWxpc3QbL2V0Yy9tb3gtbGlrZS9jb25maWcuaGNs" +
+		"OjEzEGJvYkBleGFtcGxlLnRlc3QFa25vd24AAAUBAPQDBAAAB2RlbGl2ZXIbL2V0Yy9tb3gtbGlrZS9jb25maWcuaGNsOjE0AAAA" +
+		"AXg=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(Record)
+	if err := decode(data, got, interned{}); err != nil {
+		t.Fatal(err)
+	}
+	want := sample()
+	got.ID, got.Kind, got.Time = want.ID, want.Kind, want.Time // columns of their own
+	want.Entries[1].Duration = 0                               // microseconds are kept
+	for i := range want.Entries {
+		want.Entries[i].Settings = nil
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
 	}
 }
 

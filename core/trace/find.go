@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
@@ -38,12 +40,91 @@ type Filter struct {
 	IP netip.Prefix `json:"ip"`
 	// Outcome is the action of Record.Decision, as a whole.
 	Outcome string `json:"outcome,omitempty"`
+	// MessageID is looked for in the value of the Message-ID field.
+	MessageID string `json:"message_id,omitempty"`
+	// Handler is the name of a handler, as a whole, which said what Verdict asks for.
+	Handler string `json:"handler,omitempty"`
+	// Verdict is one of Verdicts: what Handler said, or any handler if that is "". ""
+	// with a Handler stands for anything but continue.
+	Verdict string `json:"verdict,omitempty"`
+	// Since and Until bound when it began, which the record's ID tells; Until is not
+	// part of it. The zero Time is no bound.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// The values of Filter.Verdict beside the names of actions.
+const (
+	VerdictError     = "error"     // there was none: the handler failed, gave no answer in time, or rested
+	VerdictSkipped   = "skipped"   // it was not asked, since its when was false
+	VerdictMonitored = "monitored" // it would have acted, and was monitored only
+)
+
+// Verdicts are the values of Filter.Verdict.
+func Verdicts() []string {
+	var list []string
+	for a := mail.ActionContinue; a <= mail.ActionReject; a++ {
+		list = append(list, a.String())
+	}
+	return append(list, VerdictError, VerdictSkipped, VerdictMonitored)
 }
 
 // Matches tells whether a record is looked for.
 func (f Filter) Matches(r *Record) bool {
+	from, to := f.bounds()
+	return r.ID >= from && r.ID < to && f.matches(r)
+}
+
+// matches is Matches whatever the time.
+func (f Filter) matches(r *Record) bool {
 	action, _ := r.Decision()
-	return f.matchesFrom(r) && f.matchesTo(r) && contains(r.User, f.User) && f.matchesIP(r) && (f.Outcome == "" || f.Outcome == action)
+	return f.matchesFrom(r) && f.matchesTo(r) && contains(r.User, f.User) && f.matchesIP(r) && (f.Outcome == "" || f.Outcome == action) &&
+		contains(r.MessageID, f.MessageID) && f.matchesHandler(r)
+}
+
+// bounds gives the identifiers from which and before which to look.
+func (f Filter) bounds() (from, to string) { return idBounds(f.Since, f.Until) }
+
+// idBounds gives identifiers that stand for times, which sort before or behind all
+// others where there is none.
+func idBounds(since, until time.Time) (from, to string) {
+	at := func(t time.Time) string { return mail.NewID(time.UnixMilli(max(0, t.UnixMilli())))[:timeDigits] }
+	to = "~"
+	if !since.IsZero() {
+		from = at(since)
+	}
+	if !until.IsZero() {
+		to = at(until)
+	}
+	return from, to
+}
+
+func (f Filter) matchesHandler(r *Record) bool {
+	return f.Handler == "" && f.Verdict == "" || slices.ContainsFunc(r.Entries, func(e mail.Entry) bool {
+		return (f.Handler == "" || e.Handler == f.Handler) && f.matchesVerdict(&e)
+	})
+}
+
+func (f Filter) matchesVerdict(e *mail.Entry) bool {
+	switch f.Verdict {
+	case "":
+		return e.Action != mail.ActionContinue || failed(e.Note)
+	case VerdictError:
+		return failed(e.Note)
+	case VerdictSkipped:
+		return e.Note == chain.NoteSkipped
+	case VerdictMonitored:
+		return e.Note == chain.NoteMonitor && e.Action != mail.ActionContinue
+	case mail.ActionContinue.String():
+		return e.Action == mail.ActionContinue && (e.Note == "" || e.Note == chain.NoteMonitor)
+	default:
+		return e.Action.String() == f.Verdict
+	}
+}
+
+// failed tells whether there was no verdict, by what the chain noted.
+func failed(note string) bool {
+	return note == chain.NoteError || note == chain.NoteTimeout || note == chain.NoteResting
 }
 
 func (f Filter) matchesFrom(r *Record) bool {
@@ -104,9 +185,14 @@ func (r *Record) RefusedRecipients() []string {
 }
 
 // Find gives the newest n records that match, the newest first, of the newest
-// MaxScan; fewer if these take more than 16 MiB.
+// MaxScan that began within the filter's time; fewer if these take more than 16 MiB.
 func (l *Log) Find(ctx context.Context, f Filter, n int) ([]*Record, error) {
-	list, err := l.search(ctx, n, f.Matches, "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", MaxScan)
+	query, args := "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", []any{MaxScan}
+	if !f.Since.IsZero() || !f.Until.IsZero() { // by the index of identifiers, which are in the order of time
+		from, to := f.bounds()
+		query, args = "SELECT id, time, kind, record FROM trace WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?", []any{from, to, MaxScan}
+	}
+	list, err := l.search(ctx, n, f.matches, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("find traces: %w", err)
 	}
@@ -115,9 +201,19 @@ func (l *Log) Find(ctx context.Context, f Filter, n int) ([]*Record, error) {
 
 // Lookup gives the record of a message or a login by its ID, or all those of a
 // session by the session's, the oldest first. It gives store.ErrNotFound if there
-// are none. The ID may be in any case.
+// are none. The ID may be in any case. The records have their Settings.
 func (l *Log) Lookup(ctx context.Context, id string) ([]*Record, error) {
-	id = strings.ToLower(id)
+	list, err := l.lookup(ctx, strings.ToLower(id))
+	if err == nil {
+		err = l.explain(ctx, list)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+func (l *Log) lookup(ctx context.Context, id string) ([]*Record, error) {
 	r, err := l.Get(ctx, id)
 	switch {
 	case err == nil && r.Session != r.ID:
@@ -149,7 +245,7 @@ func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, que
 	if err := l.store.Flush(ctx); err != nil {
 		return nil, err
 	}
-	size := 0
+	size, known := 0, make(interned)
 	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
 		rows, err := sn.Query(query, args...)
 		if err != nil {
@@ -157,7 +253,7 @@ func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, que
 		}
 		defer rows.Close()
 		for len(list) < n && size < maxFound && rows.Next() {
-			r, encoded, err := scan(rows)
+			r, encoded, err := scan(rows, known)
 			if err != nil {
 				return err
 			}

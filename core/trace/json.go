@@ -29,6 +29,8 @@ type jsonRecord struct {
 	Size        int64       `json:"size,omitempty"`
 	Outcome     Outcome     `json:"outcome"`
 	Entries     []jsonEntry `json:"entries"`
+
+	Settings map[string][]mail.Setting `json:"settings,omitempty"` // by what entries have
 }
 
 // jsonEntry is what one handler said.
@@ -42,6 +44,7 @@ type jsonEntry struct {
 	Note      string `json:"note,omitempty"`
 	Reply     string `json:"reply,omitempty"` // "550 5.7.1 text"
 	Duration  int64  `json:"duration_us"`
+	Settings  string `json:"settings,omitempty"` // their hash
 }
 
 // MarshalJSON gives the record's stable JSON form: names in snake_case,
@@ -50,7 +53,7 @@ func (r *Record) MarshalJSON() ([]byte, error) {
 	j := jsonRecord{
 		ID: r.ID, Session: r.Session, Kind: r.Kind, Time: r.Time.UTC(), Duration: r.Duration.Microseconds(),
 		Protocol: r.Protocol, Listener: r.Listener, RemoteIP: r.RemoteIP, Helo: r.Helo, User: r.User,
-		Recipients: r.Recipients, MessageID: r.MessageID, Size: r.Size, Outcome: r.Outcome,
+		Recipients: r.Recipients, MessageID: r.MessageID, Size: r.Size, Outcome: r.Outcome, Settings: r.Settings,
 		Entries: make([]jsonEntry, len(r.Entries)),
 	}
 	if r.Kind == KindMessage {
@@ -60,6 +63,7 @@ func (r *Record) MarshalJSON() ([]byte, error) {
 		j.Entries[i] = jsonEntry{
 			Stage: e.Stage.String(), Handler: e.Handler, Position: e.Position, Recipient: e.Recipient,
 			Action: e.Action.String(), Reason: e.Reason, Note: e.Note, Duration: e.Duration.Microseconds(),
+			Settings: e.Settings.Hash().String(),
 		}
 		if e.Reply.Code != 0 {
 			j.Entries[i].Reply = e.Reply.String()
@@ -77,7 +81,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	*r = Record{
 		ID: j.ID, Session: j.Session, Kind: j.Kind, Time: j.Time, Duration: microseconds(j.Duration),
 		Protocol: j.Protocol, Listener: j.Listener, RemoteIP: j.RemoteIP, Helo: j.Helo, User: j.User,
-		Recipients: j.Recipients, MessageID: j.MessageID, Size: j.Size, Outcome: j.Outcome,
+		Recipients: j.Recipients, MessageID: j.MessageID, Size: j.Size, Outcome: j.Outcome, Settings: j.Settings,
 	}
 	if j.ReversePath != nil {
 		r.ReversePath = *j.ReversePath
@@ -104,7 +108,11 @@ func (j jsonEntry) entry() (mail.Entry, error) {
 	if e.Action, ok = parseAction(j.Action); !ok {
 		return e, fmt.Errorf("there is no action %q", j.Action)
 	}
-	var err error
+	hash, err := mail.ParseSettingsHash(j.Settings)
+	if err != nil {
+		return e, err
+	}
+	e.Settings = interned{}.of(hash)
 	e.Reply, err = parseReply(j.Reply)
 	return e, err
 }

@@ -45,6 +45,9 @@ type Record struct {
 	Outcome Outcome
 	// Entries are what the handlers said, in order.
 	Entries []mail.Entry
+	// Settings are those that the entries refer to, by the hash in hexadecimal digits.
+	// Only Lookup gives them. Those that are not kept any more are missing.
+	Settings map[string][]mail.Setting
 }
 
 // Outcome is how a session, a login or a message ended.

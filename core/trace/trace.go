@@ -39,6 +39,7 @@ var migrations = store.Migrations{Module: "trace", Steps: []string{
 	// Written through, so that it is kept for longer. (Read without the record,
 	// since a row's 0 and 1 are in its header.)
 	`ALTER TABLE trace ADD COLUMN kept INTEGER NOT NULL DEFAULT 0`,
+	settingsSchema,
 }}
 
 // A second record of the same ID stands for the first.
@@ -95,7 +96,9 @@ type Log struct {
 	added      atomic.Int64  // bytes since the last check
 	check      chan struct{} // of capacity 1
 
+	noted    noted
 	searches chan struct{} // a place for each that runs
+	maxStats int           // MaxStats, but for tests
 	removing sync.WaitGroup
 	stop     context.CancelFunc // nil before Start
 
@@ -153,7 +156,7 @@ func (l *Log) Removed() (at time.Time, last, total int64) {
 
 // New prepares the log's table in a store.
 func New(s *store.Store, o Options) (*Log, error) {
-	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums), searches: make(chan struct{}, maxSearches)}
+	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums), searches: make(chan struct{}, maxSearches), maxStats: MaxStats}
 	if l.keep <= 0 {
 		l.keep = defaultKeep
 	}
@@ -198,9 +201,16 @@ func (l *Log) Close() error {
 func (l *Log) Add(r *Record) {
 	r = r.clipped()
 	l.count(r)
-	l.hub.publish(r)
 	data := encode(r)
-	l.store.Behind(func(tx *store.Tx) error { return l.write(tx, r, data, false) })
+	now := l.now()
+	rows := l.lacks(r, now)
+	l.store.Behind(func(tx *store.Tx) error {
+		if err := l.writeSettings(tx, rows, now); err != nil {
+			return err
+		}
+		return l.write(tx, r, data, false)
+	})
+	l.hub.publish(r) // who sees it can ask for its settings
 }
 
 // AddTx writes a record through: it is durable when the transaction is. Those
@@ -211,6 +221,10 @@ func (l *Log) AddTx(tx *store.Tx, r *Record) error {
 		l.count(r)
 		l.hub.publish(r)
 	})
+	now := l.now()
+	if err := l.writeSettings(tx, l.lacks(r, now), now); err != nil {
+		return err
+	}
 	return l.write(tx, r, encode(r), true)
 }
 
@@ -260,6 +274,7 @@ func (l *Log) read(ctx context.Context, query string, args ...any) (list []*Reco
 	if err := l.store.Flush(ctx); err != nil {
 		return nil, err
 	}
+	known := make(interned)
 	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
 		rows, err := sn.Query(query, args...)
 		if err != nil {
@@ -267,7 +282,7 @@ func (l *Log) read(ctx context.Context, query string, args ...any) (list []*Reco
 		}
 		defer rows.Close()
 		for rows.Next() {
-			r, _, err := scan(rows)
+			r, _, err := scan(rows, known)
 			if err != nil {
 				return err
 			}
@@ -279,13 +294,13 @@ func (l *Log) read(ctx context.Context, query string, args ...any) (list []*Reco
 }
 
 // scan reads a row. The second result is the size of its encoding.
-func scan(rows *store.Rows) (*Record, int, error) {
+func scan(rows *store.Rows, known interned) (*Record, int, error) {
 	r := new(Record)
 	var data []byte
 	if err := rows.Scan(&r.ID, &r.Time, &r.Kind, &data); err != nil {
 		return nil, 0, err
 	}
-	if err := decode(data, r); err != nil {
+	if err := decode(data, r, known); err != nil {
 		return nil, 0, fmt.Errorf("read trace %s: %w", r.ID, err)
 	}
 	return r, len(data), nil
@@ -314,6 +329,15 @@ func (l *Log) remove(ctx context.Context) {
 				if more && !pause(ctx, betweenBatch, nil) {
 					return
 				}
+			}
+		}
+		for more := true; more; {
+			again, err := l.removeSettings(ctx)
+			if err != nil && ctx.Err() == nil {
+				l.log.Error("remove old settings of traces", zap.Error(err))
+			}
+			if more = again; more && !pause(ctx, betweenBatch, nil) {
+				return
 			}
 		}
 		l.mu.Lock()

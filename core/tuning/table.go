@@ -132,7 +132,10 @@ func clip(limit int) int {
 // Apply makes the changes of a request durable, together with their history.
 // What is so already is left out of that.
 func (t *Table) Apply(ctx context.Context, r Request) error {
-	now := t.now()
+	now := r.At
+	if now.IsZero() {
+		now = t.now()
+	}
 	err := t.store.Write(ctx, func(tx *store.Tx) error {
 		for _, c := range r.Changes {
 			if err := apply(tx, r, c, now); err != nil {

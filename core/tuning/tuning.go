@@ -52,6 +52,8 @@ type Request struct {
 	Actor string
 	// Note says why; it may be empty.
 	Note string
+	// At is when they are made; the zero Time means now.
+	At time.Time
 }
 
 // Setting is a row as it is stored.

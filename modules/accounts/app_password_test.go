@@ -35,6 +35,9 @@ func login(t testing.TB, a *Accounts, s *mail.Session, username string, password
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.AppPassword != "" {
+		answer.Accepted(t.Context())
+	}
 	return answer, c.AppPassword
 }
 

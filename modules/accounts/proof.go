@@ -41,8 +41,10 @@ func (a *Accounts) verifyProof(ctx context.Context, s *mail.Session, c *mail.Cre
 	case fits == 0:
 		answer.OK = true
 	case fits > 0 && fits <= len(apps):
-		c.AppPassword, answer.Reason = a.admit(s, apps[fits-1])
-		answer.OK = c.AppPassword != ""
+		p := apps[fits-1]
+		if answer.OK, answer.Reason = a.admit(s, p); answer.OK {
+			c.AppPassword, answer.Accepted = p.Name, a.using(s, p)
+		}
 	case without > 0:
 		answer.Reason = fmt.Sprintf("if it was of an app password made by an older version (%d of %d): those need PLAIN or LOGIN, or a new one in their place", without, len(apps))
 	}

@@ -43,6 +43,9 @@ func prove(t *testing.T, a *Accounts, s *mail.Session, username string, password
 	if valid != answer.OK || !answer.OK && !errors.Is(err, refused) {
 		t.Errorf("answer %+v; the client trusts the server: %v; %v", answer, valid, err)
 	}
+	if answer.OK {
+		answer.Accepted(t.Context())
+	}
 	return answer, app
 }
 

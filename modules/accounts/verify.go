@@ -129,8 +129,9 @@ func (a *Accounts) verifyPassword(ctx context.Context, s *mail.Session, c *mail.
 		return err
 	}
 	answer.Reason = reason
-	if app != "" {
-		c.AppPassword, answer.OK, answer.Quick = app, true, true
+	if app != nil {
+		c.AppPassword, answer.OK, answer.Quick = app.Name, true, true
+		answer.Accepted = a.using(s, app)
 		return nil
 	}
 	if err := a.splitCode(ctx, answer.Address, c, &plain); err != nil {
@@ -160,48 +161,52 @@ func (a *Accounts) verifyPassword(ctx context.Context, s *mail.Session, c *mail.
 	return nil
 }
 
-// verifyAppPassword gives the name of the user's app password that plain is, "" if
-// it is none that lets this session in. The reason is "" if it does not look like
-// one.
-func (a *Accounts) verifyAppPassword(ctx context.Context, s *mail.Session, user, plain string) (name, reason string, err error) {
+// verifyAppPassword gives the user's app password that plain is, nil if it is none
+// that lets this session in. The reason is "" if it does not look like one.
+func (a *Accounts) verifyAppPassword(ctx context.Context, s *mail.Session, user, plain string) (p *appPassword, reason string, err error) {
 	id, bare, ok := parseAppPassword(plain)
 	if !ok {
-		return "", "", nil
+		return nil, "", nil
 	}
-	var p *appPassword
 	err = a.store.Read(ctx, func(sn *store.Snapshot) (err error) {
 		p, err = scanAppPassword(sn.QueryRow(selectApp+` WHERE id = ?`, id))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return "", fmt.Sprintf("there is no app password %s, or it was revoked", id), nil
+		return nil, fmt.Sprintf("there is no app password %s, or it was revoked", id), nil
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("read app password: %w", err)
+		return nil, "", fmt.Errorf("read app password: %w", err)
 	}
 	sum := sha256.Sum256([]byte(bare))
 	switch right := subtle.ConstantTimeCompare(sum[:], p.sum) == 1; {
 	case !right:
-		return "", fmt.Sprintf("it has the id of app password %s and is another one", id), nil
+		return nil, fmt.Sprintf("it has the id of app password %s and is another one", id), nil
 	case p.Account != user:
-		return "", fmt.Sprintf("app password %s is that of %s", id, p.Account), nil
+		return nil, fmt.Sprintf("app password %s is that of %s", id, p.Account), nil
 	}
-	name, reason = a.admit(s, p)
-	return name, reason, nil
+	if ok, reason = a.admit(s, p); !ok {
+		return nil, reason, nil
+	}
+	return p, reason, nil
 }
 
-// admit gives the name of an app password that a client has, "" if it does not let
-// this session in, and the reason.
-func (a *Accounts) admit(s *mail.Session, p *appPassword) (name, reason string) {
+// admit tells whether an app password that a client has lets this session in, and
+// the reason.
+func (a *Accounts) admit(s *mail.Session, p *appPassword) (ok bool, reason string) {
 	now := a.now()
 	switch {
 	case !p.Expires.IsZero() && !now.Before(p.Expires):
-		return "", fmt.Sprintf("app password %q (%s) expired at %s", p.Name, p.ID, p.Expires.UTC().Format(time.RFC3339))
+		return false, fmt.Sprintf("app password %q (%s) expired at %s", p.Name, p.ID, p.Expires.UTC().Format(time.RFC3339))
 	case !slices.Contains(p.Scopes, string(s.Protocol)):
-		return "", fmt.Sprintf("app password %q (%s) is for %s, not for %s", p.Name, p.ID, strings.Join(p.Scopes, " and "), s.Protocol)
+		return false, fmt.Sprintf("app password %q (%s) is for %s, not for %s", p.Name, p.ID, strings.Join(p.Scopes, " and "), s.Protocol)
 	}
-	a.used(p, s.RemoteAddr.Addr().Unmap(), now)
-	return p.Name, fmt.Sprintf("app password %q (%s)", p.Name, p.ID)
+	return true, fmt.Sprintf("app password %q (%s)", p.Name, p.ID)
+}
+
+// using gives what is to be done once a login by an app password was accepted.
+func (a *Accounts) using(s *mail.Session, p *appPassword) func(context.Context) {
+	return func(context.Context) { a.used(p, s.RemoteAddr.Addr().Unmap(), a.now()) }
 }
 
 // used notes when and from where an app password was used, if that was not noted

@@ -275,7 +275,7 @@ func describe(block control.Block) string {
 func (b *Bruteforce) auth(ctx context.Context, addr netip.Addr, tx *mail.Transaction) (mail.Verdict, error) {
 	now := b.now()
 	a := b.attempt(addr, accountOf(tx.Credentials.Username))
-	a.random = b.recognizes(tx.Credentials)
+	a.random, a.trial = b.recognizes(tx.Credentials), tx.Trial
 	block, blocked := b.block(addr, now)
 	d := b.service.decide(a, b.limits, blocked, b.monitor.Load(), now)
 	switch d.kind {
@@ -301,7 +301,7 @@ func (b *Bruteforce) recognizes(c *mail.Credentials) bool {
 func (b *Bruteforce) locked(ctx context.Context, tx *mail.Transaction, l control.Lock) (mail.Verdict, error) {
 	reason := fmt.Sprintf("account %s is locked until %s for networks from which its user has not logged in lately, whatever the password: %s",
 		mail.Printable(l.Account, maxName), l.Expires.UTC().Format(time.RFC3339), l.Reason)
-	if b.accounts != nil && tx.Credentials.Proof == nil {
+	if b.accounts != nil && tx.Credentials.Proof == nil && !tx.Trial {
 		if err := b.accounts.Spend(ctx, tx.Session); err != nil {
 			return mail.Defer(temporary, reason+"; a password could not be checked either: "+mail.Printable(err.Error(), maxName)), nil
 		}

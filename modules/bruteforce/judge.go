@@ -34,6 +34,8 @@ type attempt struct {
 	// random tells that the password has the form of an app password, which nobody
 	// guesses.
 	random bool
+	// trial says that nobody logs in: nothing is remembered, and finished not called.
+	trial bool
 }
 
 // decisions of decide.
@@ -90,7 +92,9 @@ func (s *Service) decide(a attempt, l limits, blocked, trial bool, now time.Time
 	if failed+src.pending >= most {
 		return decision{kind: decidedSlow, reason: fmt.Sprintf("logins from %[2]s: %[1]d wait for their check and %[3]d have failed in %[4]s", src.pending, a.network, failed, window)}
 	}
-	src.pending++
+	if !a.trial {
+		src.pending++
+	}
 	if failed == 0 {
 		return decision{reason: "no failed logins"}
 	}
@@ -121,6 +125,9 @@ func (s *Service) lockFor(a attempt, src *source, owner, trial bool, now time.Ti
 	if ok = ok && now.Before(lock.Expires); ok {
 		if s.known.empty(a.account, at) && !src.failedAt(a.account) {
 			return control.Lock{}, false
+		}
+		if a.trial {
+			return lock, true
 		}
 		src.events = appendBounded(src.events, event{account: a.account, at: at, kind: kindDenied})
 		return lock, true

@@ -42,7 +42,7 @@ func (b *Bruteforce) Observe(ctx context.Context, tx *mail.Transaction, outcome 
 		return
 	}
 	a := b.attempt(addr, accountOf(tx.Credentials.Username))
-	if own != nil && own.Action == mail.ActionContinue && own.Note != chain.NoteError {
+	if own != nil && own.Action == mail.ActionContinue && own.Note != chain.NoteError && own.Note != chain.NoteTimeout {
 		b.service.finished(a.network)
 	}
 	switch {

@@ -3,9 +3,10 @@
 // one and to one that is too large to be scanned.
 //
 // The message is sent by clamd's INSTREAM command, in chunks, so that memory
-// does not grow with it. What cannot be scanned because of a fault (no daemon,
-// a hang, an answer that makes no sense) is an error, and the chain's on_error
-// says what it means. When too many messages wait for clamd, some are deferred.
+// does not grow with it. What cannot be scanned because of a fault (no daemon, an
+// answer that makes no sense) is an error, and the chain's on_error says what it
+// means; on_timeout does so for a clamd that hangs. When too many messages wait for
+// clamd, some are deferred.
 // See clamd(8) for the protocol.
 package clamav
 
@@ -28,10 +29,13 @@ func init() { core.Register(ClamAV{}) }
 // header fields X-Virus-Scanned and X-Virus-Status, and takes out those that it
 // came with.
 //
-// A message that on_error lets pass has no mark. While the handler rests after
-// repeated errors, when is false, or an earlier handler accepts, it is not asked
-// at all, and such fields in a message are the sender's: who filters by them
-// needs on_error = "defer" and no way past the handler.
+// What is infected, what is too large, a clamd that is broken (on_error) and one
+// that hangs (on_timeout) have a setting each.
+//
+// A message that on_error or on_timeout lets pass has no mark. While the handler
+// rests after repeated errors, when is false, or an earlier handler accepts, it is
+// not asked at all, and such fields in a message are the sender's: who filters by
+// them needs "defer" for both settings and no way past the handler.
 type ClamAV struct {
 	// Address is where clamd listens: "unix:path" (its LocalSocket) or
 	// "tcp:host:port" (its TCPAddr and TCPSocket).

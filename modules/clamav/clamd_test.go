@@ -52,20 +52,20 @@ func startClamd(tb testing.TB, settings ...string) daemon {
 	port := freePort(tb)
 	signature := "Eicar-Test-Signature:0:*:" + hex.EncodeToString([]byte(eicar)) + "\n"
 	writeFile(tb, filepath.Join(dir, "db", "test.ndb"), signature)
-	lines := append([]string{
+	lines := append(settings, // of what comes twice the first counts
 		"Foreground yes",
-		"LocalSocket " + filepath.Join(dir, "clamd.sock"),
+		"LocalSocket "+filepath.Join(dir, "clamd.sock"),
 		"TCPAddr 127.0.0.1",
 		fmt.Sprint("TCPSocket ", port),
-		"DatabaseDirectory " + filepath.Join(dir, "db"),
-		"TemporaryDirectory " + dir,
+		"DatabaseDirectory "+filepath.Join(dir, "db"),
+		"TemporaryDirectory "+dir,
 		"OfficialDatabaseOnly no",
 		"SelfCheck 0",
 		"MaxScanSize 100M",
 		"AlertExceedsMax yes",
 		"Bytecode no",
 		"PhishingSignatures no",
-	}, settings...)
+	)
 	writeFile(tb, filepath.Join(dir, "clamd.conf"), strings.Join(lines, "\n")+"\n")
 	run(tb, exec.Command(program, "--config-file="+filepath.Join(dir, "clamd.conf")))
 	return daemon{

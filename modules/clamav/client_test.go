@@ -243,3 +243,46 @@ func FuzzParseAnswer(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReadAnswer reads what comes from where clamd should be, in pieces.
+func FuzzReadAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"stream: OK\x00", "stream: OK", "stream: OK\x00stream: Eicar FOUND\x00", "\x00", "stream: Eicar-Test-Signature FOUND\x00",
+		"INSTREAM size limit exceeded. ERROR\x00", "stream: OK\n", strings.Repeat("x", maxAnswer), strings.Repeat("x", maxAnswer-1) + "\x00", "stream: OK\x00\x00",
+	} {
+		f.Add([]byte(seed), 1)
+		f.Add([]byte(seed), 700)
+	}
+	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
+		line, err := readAnswer(&pieces{sent, max(piece, 1)})
+		want, _, ended := strings.Cut(string(sent), "\x00")
+		switch {
+		case ended && len(want) < maxAnswer:
+			if err != nil || line != want {
+				t.Fatalf("%q, %v; want %q", line, err, want)
+			}
+		case err == nil:
+			t.Fatalf("%q is taken for the answer %q", sent, line)
+		case len(err.Error()) > 600:
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+		if found, err := parseAnswer(line); err == nil && found.status == statusClean && !strings.HasPrefix(string(sent), "stream: OK\x00") {
+			t.Errorf("%q counts as clean", sent)
+		}
+	})
+}
+
+// pieces gives a text some bytes at a time.
+type pieces struct {
+	text []byte
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.text) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.text[:min(p.size, len(p.text))])
+	p.text = p.text[n:]
+	return n, nil
+}

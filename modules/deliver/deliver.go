@@ -180,16 +180,19 @@ func (d *Deliver) data(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 			return mail.Defer(temporary, "the account of "+r.Address.String()+" was removed meanwhile"), nil
 		}
 	}
-	if err := d.store(ctx, tx, delivery); err != nil {
+	stored := "stored in "
+	if tx.Trial {
+		stored = "would be stored in "
+	} else if err := d.store(ctx, tx, delivery); err != nil {
 		return mail.Verdict{}, err
 	}
 	for _, r := range mine {
 		r.Delivered = true
 	}
 	if n := len(delivery.Recipients); n != 1 {
-		return mail.Accept(fmt.Sprintf("stored in %d mailboxes", n)), nil
+		return mail.Accept(fmt.Sprintf("%s%d mailboxes", stored, n)), nil
 	}
-	return mail.Accept("stored in " + delivery.Recipients[0].String()), nil
+	return mail.Accept(stored + delivery.Recipients[0].String()), nil
 }
 
 // add puts the accounts of a recipient into the delivery, and tells whether any

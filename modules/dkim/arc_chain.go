@@ -113,7 +113,10 @@ func (r *arcReport) broken(kind, instance int, f *finding) *arcReport {
 	if f.domain != "" {
 		by = " of " + f.domain
 	}
-	r.reason = fmt.Sprintf("the %s i=%d%s: %s", arcFields[kind], instance, by, f.reason)
+	r.reason = fmt.Sprintf("the %s i=%d%s: %s", arcFields[kind], instance, by, f.explain())
+	if f.selector != "" {
+		r.reason += fmt.Sprintf(" (selector %s, %s)", f.selector, f.algorithm)
+	}
 	return r
 }
 

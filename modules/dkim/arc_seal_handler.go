@@ -64,13 +64,14 @@ func (a *ARCSeal) Provision(c *core.Context) error {
 	if a.id = a.AuthServID; a.id == "" {
 		a.id = c.Hostname()
 	}
-	key, err := newDomainKey(Key{Domain: a.Domain, Selector: a.Selector, File: a.File})
+	domain, err := mail.ParseDomain(a.Domain)
 	if err != nil {
-		attribute := strings.TrimPrefix(attributeOf(err), ".")
-		if attribute == "" {
-			attribute = "domain"
-		}
-		a.problems.Errorf(attribute, "%v", err)
+		a.problems.Errorf("domain", "%q is no domain", a.Domain)
+		return nil //nolint:nilerr // a problem of the settings, which Validate tells
+	}
+	key, err := newDomainKey(domain, a.Selector, a.File)
+	if err != nil {
+		a.problems.Errorf(attributeOf(err, "file"), "%v", err)
 		return nil
 	}
 	a.key, key.path = key, c.Path(a.File)
@@ -84,7 +85,10 @@ func (a *ARCSeal) Validate() core.Problems {
 		problems.Errorf("authserv_id", "%q is not a name of at most 253 letters, digits and signs without spaces: write one such as \"mx.example.org\"", a.AuthServID)
 	}
 	if a.key != nil {
-		a.key.validate(&problems, "file", "domain", a.user, a.domains)
+		a.key.validate(&problems, "file", a.user)
+		if _, ours := a.domains.Find(a.key.domain); !ours {
+			problems.Warnf("domain", "%s is no domain of this server: check the spelling, or add a block domain", a.key.domain)
+		}
 	}
 	return problems
 }
@@ -102,23 +106,13 @@ func isAuthServID(s string) bool {
 // checking are the modules whose results belong into a seal.
 var checking = []string{"dkim_verify", "dmarc", "arc_verify"}
 
-// ValidatePlace warns of a place in which seals would break, come too late or have
-// nothing to say.
+// ValidatePlace warns of a place in which seals have nothing to say. That what changes
+// messages stands in front of what signs them, the core looks after.
 func (a *ARCSeal) ValidatePlace(modules []string, place int) core.Problems {
 	var problems core.Problems
-	for _, name := range changing {
-		if slices.Contains(modules[place:], name) {
-			problems.Warnf("", "%s stands behind arc_seal and may change what was sealed; write arc_seal behind it", name)
-		}
-	}
 	for _, name := range checking {
 		if slices.Contains(modules[place:], name) {
 			problems.Warnf("", "%s stands behind arc_seal, whose seal does not have what that finds; write arc_seal behind it", name)
-		}
-	}
-	for _, name := range taking {
-		if slices.Contains(modules[:place], name) {
-			problems.Warnf("", "%s stands in front of arc_seal: what it takes is not sealed; write arc_seal in front of it", name)
 		}
 	}
 	return problems

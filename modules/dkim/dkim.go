@@ -1,7 +1,9 @@
 // Package dkim holds the handlers dkim_verify, which finds out whose signatures a
 // message has and whether they are good, and dkim_sign, which signs what users
 // send (RFC 6376, 8301, 8463); and arc_verify and arc_seal, which do the like for the
-// seals that servers put on what they forward (RFC 8617).
+// seals that servers put on what they forward (RFC 8617). domain.dkim and service.dkim
+// hold the keys of domains, in files of the operator's or made and rotated by the
+// server.
 //
 // Messages are read once and hashed as they are read, however large they are and
 // however many signatures they have. Lines may end in LF alone; nothing else is
@@ -18,4 +20,6 @@ import "github.com/mox-like/mox-like/core"
 func init() {
 	core.Register(new(Verify))
 	core.Register(new(Sign))
+	core.Register(new(Keys))
+	core.Register(new(Service))
 }

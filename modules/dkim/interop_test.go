@@ -3,8 +3,10 @@ package dkim
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +167,42 @@ func TestOpenDKIMVerifies(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// insertedField is how opendkim's test mode shows the field that it adds.
+var insertedField = regexp.MustCompile(`(?s)### INSHEADER: idx=\d+ hname='DKIM-Signature' hvalue='(.*?)'\n`)
+
+// TestVerifyOpenDKIM verifies what Debian's opendkim has signed.
+func TestVerifyOpenDKIM(t *testing.T) {
+	t.Parallel()
+	const plain = "From: Alice <alice@example.org>\r\nTo: bob@example.test\r\nSubject: one  two\r\n\r\nHello,  \t Bob.  \r\n\r\n \t\r\n\r\n"
+	for _, kind := range []string{"rsa", "ed25519"} {
+		key := testKeys()[kind]
+		for _, s := range allForms() {
+			t.Run(fmt.Sprintf("%s %s/%s", kind, s.header, s.body), func(t *testing.T) {
+				t.Parallel()
+				config := write(t, "opendkim.conf", fmt.Appendf(nil, "Mode s\nDomain example.org\nSelector %s\nKeyFile %s\nCanonicalization %s/%s\nSignatureAlgorithm %s\nRequireSafeKeys false\n",
+					kind, write(t, "key.pem", key.pem), s.header, s.body, key.algorithm()))
+				cmd := exec.CommandContext(t.Context(), "/usr/sbin/opendkim", "-x", config, "-t", write(t, "message", []byte(plain)), "-v", "-v")
+				out, err := cmd.Output()
+				added := insertedField.FindSubmatch(out)
+				if err != nil || added == nil {
+					t.Fatalf("opendkim (Debian's package opendkim): %v\n%s", err, out)
+				}
+				field := signatureField + ": " + strings.ReplaceAll(string(added[1]), "\n", "\r\n") + "\r\n"
+				f := verifyText(t, keyZone(), field+plain).findings
+				if len(f) != 1 || f[0].result != resultPass || f[0].algorithm != key.algorithm() || f[0].header != s.header || f[0].body != s.body {
+					t.Fatalf("%s, %s of\n%s", f[0].result, f[0].reason, field)
+				}
+				if f := verifyText(t, keyZone(), field+plain+"x\r\n").findings[0]; f.result != resultFail || !strings.HasPrefix(f.reason, "the body was changed") {
+					t.Errorf("changed: %s, %s", f.result, f.reason)
+				}
+				if f := verifyText(t, keyZone(), field+strings.Replace(plain, "one", "two", 1)).findings[0]; f.result != resultFail || !strings.HasPrefix(f.reason, "the signature does not fit") {
+					t.Errorf("another subject: %s, %s", f.result, f.reason)
+				}
+			})
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/mox-like/mox-like/core/dkimkey"
 )
 
 // privateKey is a key to sign with. It is safe for concurrent use.
@@ -38,6 +40,9 @@ func (k *privateKey) algorithm() string {
 	}
 	return algorithmRSA
 }
+
+// record gives the text of the TXT record that publishes it.
+func (k *privateKey) record() (string, error) { return dkimkey.Record(k.signer.Public()) }
 
 // maxKeyFile bounds a file; a key of 8192 bits has 6 KB.
 const maxKeyFile = 64 << 10
@@ -81,7 +86,7 @@ func readSmall(name string) ([]byte, error) {
 
 // Errors of parsePrivateKey. They never show the text.
 var (
-	errNoPEM     = errors.New("it has no private key in PEM; make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048")
+	errNoPEM     = errors.New("it has no private key in PEM; make one with: mox-like dkim keygen DOMAIN --file FILE")
 	errEncrypted = errors.New("the key is encrypted; decrypt it with: openssl pkey -in FILE -out NEWFILE")
 	errKeyForm   = errors.New("the key is damaged, or in a form other than PKCS #8 and PKCS #1")
 )

@@ -69,7 +69,9 @@ func TestServe(t *testing.T) {
 		  servers = [%q]
 		}
 		tls "self_signed" {}
-		domain "example.org" {}
+		domain "example.org" {
+		  %s
+		}
 		listener "smtp" "submission" {
 		  address = "127.0.0.1:0"
 		  tls     = "implicit"
@@ -77,7 +79,7 @@ func TestServe(t *testing.T) {
 		  chain {
 		    password {}
 		    sender_login {}
-		    %s
+		    dkim_sign {}
 		    keep {}
 		  }
 		}
@@ -93,7 +95,7 @@ func TestServe(t *testing.T) {
 		    keep {}
 		  }
 		}
-	`, names.Addr(), signBlock(t, "")), coretest.Options{})
+	`, names.Addr(), dkimBlocks(t)), coretest.Options{})
 	accounts := coretest.Service[interface {
 		Add(ctx context.Context, address string, password mail.Secret) error
 	}](t, s)
@@ -183,7 +185,7 @@ func explained(t *testing.T, s *core.Server) {
 	for _, want := range []string{
 		"dkim_sign, continue: signed for example.org by rsa (rsa-sha256, 2048-bit key) and ed25519 (ed25519-sha256, 256-bit key)",
 		"dkim_verify, continue: example.org by ed25519 ed25519-sha256: pass, 256-bit key; example.org by rsa rsa-sha256: pass, 2048-bit key",
-		"dkim_verify, reject: example.org by ed25519 ed25519-sha256: fail, the body was changed: its hash is not bh=; example.org by rsa rsa-sha256: fail",
+		"dkim_verify, reject: example.org by ed25519 ed25519-sha256: fail, the body was changed: its hash is not bh=, 256-bit key; example.org by rsa rsa-sha256: fail",
 		"dkim_verify, quarantine: no signature",
 		"dkim_verify, defer: example.org by other rsa-sha256: temperror, the key cannot be looked up: ",
 	} {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	netmail "net/mail"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,16 +17,15 @@ import (
 
 // Sign signs the messages of users who have logged in, so that others can tell
 // that a domain of this server has sent them. A message is signed for the domain
-// of its From field, by each key that the domain has here: an RSA key and an
-// Ed25519 key make two signatures, of which a receiver takes those that it knows.
+// of its From field, by each key that is in use for the domain: those of the blocks
+// dkim in the block of the domain. An RSA key and an Ed25519 key make two signatures,
+// of which a receiver takes those that it knows.
 //
 // From and what else a mail client shows is signed so that no second such field
 // can be added. The handler belongs behind all that changes messages and in front
 // of what takes them. A message that it has no key for passes unsigned, and the
 // trace says why.
 type Sign struct {
-	// Keys are the keys of the domains.
-	Keys []Key `config:"key,block"`
 	// Users says whose messages are signed: own are those of users of From's own
 	// domain, so that nobody signs for the domain of somebody else on this server;
 	// any are those of all users who have logged in, for chains in which sender_login
@@ -43,33 +41,10 @@ type Sign struct {
 	// be on its way for days.
 	Expire time.Duration `config:"expire" default:"0s" min:"0s" max:"365d"`
 
-	keys     []*domainKey
+	keys     map[string][]*Keys // of each domain that has a block dkim
 	headers  []string
 	problems core.Problems
-	domains  *core.Domains
-	user     *core.SystemUser // that reads the files after the start, nil if it is who does now
 	now      func() time.Time
-}
-
-// Key is the key of a domain under a selector.
-type Key struct {
-	// Domain is the domain that signs (d=).
-	Domain string `config:"domain,label"`
-	// Selector names the key in the DNS: its public part is the TXT record of
-	// SELECTOR._domainkey.DOMAIN.
-	Selector string `config:"selector,required" example:"s2026"`
-	// File is the file of the private key: PEM, PKCS #8 or PKCS #1, not encrypted, of
-	// mode 0600. Relative to the configuration's folder.
-	File string `config:"file,required" example:"dkim/example.org.s2026.pem"`
-}
-
-// domainKey is a key that is ready for use. private is set by Start.
-type domainKey struct {
-	// domain is as addresses have it; ascii and selector are in A-labels.
-	domain, ascii, selector string
-	path                    string
-	place                   string // of its block in problems
-	private                 *privateKey
 }
 
 // Module describes the handler.
@@ -103,18 +78,13 @@ var unsignable = []string{
 	"arc-seal", "arc-message-signature", "arc-authentication-results",
 }
 
-// Provision reads the settings. The files are read by Validate and Start.
+// Provision finds the keys of the domains.
 func (s *Sign) Provision(c *core.Context) error {
-	s.domains, s.user, s.now = c.Domains(), c.User(), c.Now()
-	for i, k := range s.Keys {
-		place := fmt.Sprintf("key[%d]", i)
-		key, err := s.newKey(k)
-		if err != nil {
-			s.problems.Errorf(place+attributeOf(err), "%v", err)
-			continue
+	s.now, s.keys = c.Now(), make(map[string][]*Keys)
+	for _, d := range c.Domains().All() {
+		if keys := core.DomainModules[*Keys](c, d.Name); len(keys) > 0 {
+			s.keys[d.Name] = keys
 		}
-		key.path, key.place = c.Path(k.File), place
-		s.keys = append(s.keys, key)
 	}
 	s.headers = slices.Clone(alsoSigned)
 	for i, name := range s.Headers {
@@ -131,50 +101,6 @@ func (s *Sign) Provision(c *core.Context) error {
 	return nil
 }
 
-// settingError is what is wrong with a setting of a key.
-type settingError struct{ attribute, text string }
-
-// Error says what is wrong.
-func (e *settingError) Error() string { return e.text }
-
-// attributeOf gives the place of an error in the block of the key.
-func attributeOf(err error) string {
-	if e, ok := errors.AsType[*settingError](err); ok && e.attribute != "" {
-		return "." + e.attribute
-	}
-	return ""
-}
-
-func (s *Sign) newKey(k Key) (*domainKey, error) {
-	key, err := newDomainKey(k)
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range s.keys {
-		if other.domain == key.domain && other.selector == key.selector {
-			return nil, &settingError{"selector", fmt.Sprintf("the selector %s of %s stands here twice", key.selector, key.domain)}
-		}
-	}
-	return key, nil
-}
-
-// newDomainKey checks the settings of a key. Errors are of type settingError.
-func newDomainKey(k Key) (*domainKey, error) {
-	domain, err := mail.ParseDomain(k.Domain)
-	ascii, ok := asciiName(domain)
-	if err != nil || !ok {
-		return nil, &settingError{"", fmt.Sprintf("%q is no domain", k.Domain)}
-	}
-	selector, ok := asciiName(k.Selector)
-	if !ok {
-		return nil, &settingError{"selector", fmt.Sprintf("%q is no selector: it has letters, digits and hyphens, such as \"s2026\"", k.Selector)}
-	}
-	if k.File == "" {
-		return nil, &settingError{"file", "file is empty; it names the file of the private key"}
-	}
-	return &domainKey{domain: domain, ascii: ascii, selector: selector}, nil
-}
-
 func isFieldName(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == ':' || c == ';' {
@@ -184,85 +110,23 @@ func isFieldName(s string) bool {
 	return s != ""
 }
 
-// Validate reads the keys. It warns of keys that are weak, that others can read, and
-// that the server cannot read any more once it has dropped root.
+// Validate warns if no domain has a key.
 func (s *Sign) Validate() core.Problems {
 	problems := slices.Clone(s.problems)
-	if len(s.Keys) == 0 {
-		problems.Errorf("", "no key is named; add a block such as: key \"example.org\" { selector = \"s2026\", file = \"dkim/example.org.s2026.pem\" }")
-	}
-	for _, d := range s.keys {
-		d.validate(&problems, d.place+".file", d.place, s.user, s.domains)
+	if len(s.keys) == 0 {
+		problems.Warnf("", "no domain has a block dkim, so that nothing is signed; write dkim {} into the block of each domain whose mail shall be signed")
 	}
 	return problems
 }
 
-// validate reads the key. file and domain are the names of the settings; user is who
-// the server becomes.
-func (d *domainKey) validate(problems *core.Problems, file, domain string, user *core.SystemUser, domains *core.Domains) {
-	key, err := loadPrivateKey(d.path)
-	if err != nil {
-		problems.Errorf(file, "%v", err)
-		return
-	}
-	if key.kind == kindRSA && key.bits < weakRSA {
-		problems.Warnf(file, "the RSA key in %s has %d bits; many receivers take it for weak: use one of %d", d.path, key.bits, weakRSA)
-	}
-	if info, err := os.Stat(d.path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		problems.Warnf(file, "other users of this machine can get at the key %s (mode %04o); run: chmod 0600 %s", d.path, info.Mode().Perm(), d.path)
-	}
-	if err := user.CheckReadable(d.path); err != nil {
-		problems.Warnf(file, "user %s, who the server becomes, cannot read %s: %v", user.Name, d.path, err)
-	}
-	if _, ours := domains.Find(d.domain); !ours {
-		problems.Warnf(domain, "%s is no domain of this server: check the spelling, or add a block domain", d.domain)
-	}
-}
-
-// changing are the modules that may change what was signed, adding those that add
-// fields X- alone, and taking those that take a message as it is.
-var (
-	changing = []string{"headers", "milter"}
-	adding   = []string{"exec", "http"}
-	taking   = []string{"deliver", "queue"}
-)
-
-// ValidatePlace warns of a place in which signatures would break or come too late.
+// ValidatePlace warns if nothing in front sees to it whom users write as. That what
+// changes messages stands in front of what signs them, the core looks after.
 func (s *Sign) ValidatePlace(modules []string, place int) core.Problems {
 	var problems core.Problems
-	behind := changing
-	if slices.ContainsFunc(s.Headers, isExtension) {
-		behind = slices.Concat(changing, adding)
-	}
-	for _, name := range behind {
-		if slices.Contains(modules[place:], name) {
-			problems.Warnf("", "%s stands behind dkim_sign and may change what was signed; write dkim_sign behind it", name)
-		}
-	}
-	for _, name := range taking {
-		if slices.Contains(modules[:place], name) {
-			problems.Warnf("", "%s stands in front of dkim_sign: what it takes is not signed; write dkim_sign in front of it", name)
-		}
-	}
 	if s.Users == "any" && !slices.Contains(modules[:place], "sender_login") {
 		problems.Warnf("users", "with users = \"any\" and no sender_login in front, every user can have mail signed for every domain that has a key here")
 	}
 	return problems
-}
-
-// isExtension tells whether a field is one of those that programs may add.
-func isExtension(name string) bool { return strings.HasPrefix(strings.ToLower(name), "x-") }
-
-// Start reads the keys.
-func (s *Sign) Start() error {
-	for _, d := range s.keys {
-		key, err := loadPrivateKey(d.path)
-		if err != nil {
-			return err
-		}
-		d.private = key
-	}
-	return nil
 }
 
 // Handle signs a message of a user.
@@ -325,21 +189,21 @@ func (s *Sign) choose(user string, h mail.HeaderSection) (keys []*domainKey, why
 		return nil, fmt.Sprintf("From is of %s, and the user is %s", domain, user)
 	}
 	for name := domain; ; {
-		for _, d := range s.keys {
-			if d.domain == name {
-				keys = append(keys, d)
-			}
+		blocks := s.keys[name]
+		for _, k := range blocks {
+			keys = append(keys, k.signing()...)
 		}
 		_, parent, more := strings.Cut(name, ".")
-		if len(keys) > 0 || !more || !s.ParentDomain {
-			break
+		switch {
+		case len(keys) > 0:
+			return keys, ""
+		case len(blocks) > 0:
+			return nil, fmt.Sprintf("no key of %s is in use; run: mox-like dkim keygen %s", name, name)
+		case !more || !s.ParentDomain:
+			return nil, fmt.Sprintf("there is no key for %s: the block of the domain has no dkim {}", domain)
 		}
 		name = parent
 	}
-	if len(keys) == 0 {
-		return nil, "there is no key for " + domain
-	}
-	return keys, ""
 }
 
 // authorDomain gives the domain of the From field.
@@ -371,7 +235,6 @@ func authorDomain(h mail.HeaderSection) (string, error) {
 var (
 	_ core.Provisioner    = (*Sign)(nil)
 	_ core.Validator      = (*Sign)(nil)
-	_ core.Starter        = (*Sign)(nil)
 	_ core.LoginHandler   = (*Sign)(nil)
 	_ core.PlaceValidator = (*Sign)(nil)
 	_ core.Handler        = (*Sign)(nil)

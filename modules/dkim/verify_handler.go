@@ -234,13 +234,22 @@ func (j *judgement) String() string {
 			b.WriteString("; ")
 		}
 		f := &j.findings[i]
-		b.WriteString(mail.Printable(fmt.Sprintf("%s: %s, %s", f.who(), f.result, f.reason), share))
+		b.WriteString(mail.Printable(fmt.Sprintf("%s: %s, %s", f.who(), f.result, f.explain()), share))
 	}
 	text := b.String()
 	if j.skipped > 0 {
 		text = fmt.Sprintf("%d more signatures not looked at; %s", j.skipped, text)
 	}
 	return mail.Printable(text, maxReason)
+}
+
+// explain gives the reason, with the size of the key if it has one and the reason does
+// not tell.
+func (f *finding) explain() string {
+	if f.key == nil || strings.Contains(f.reason, "-bit key") || strings.Contains(f.reason, " bits") {
+		return f.reason
+	}
+	return fmt.Sprintf("%s, %d-bit key", f.reason, f.key.bits)
 }
 
 // who names a signature: its domain, selector and algorithm, as far as they could

@@ -64,14 +64,14 @@ func TestVerifyHandler(t *testing.T) {
 			raw: small, set: func(v *Verify) { v.None = "reject" }, result: "none", action: mail.ActionReject, reason: "no signature",
 			reply: "550 5.7.20 Message has no DKIM signature",
 		},
-		"fail": {raw: changed, result: "fail", reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh="},
+		"fail": {raw: changed, result: "fail", reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh=, 2048-bit key"},
 		"fail, quarantine": {
 			raw: changed, set: func(v *Verify) { v.Fail = "quarantine" }, result: "fail", action: mail.ActionQuarantine,
-			reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh=",
+			reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh=, 2048-bit key",
 		},
 		"fail, reject": {
 			raw: changed, set: func(v *Verify) { v.Fail = "reject" }, result: "fail", action: mail.ActionReject,
-			reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh=",
+			reason: "example.org by rsa rsa-sha256: fail, the body was changed: its hash is not bh=, 2048-bit key",
 			reply:  "550 5.7.20 No DKIM signature of the message is good: example.org by rsa rsa-sha256: the body was changed: its hash is not bh=",
 		},
 		"one of two, reject": {
@@ -106,7 +106,7 @@ func TestVerifyHandler(t *testing.T) {
 			reason: "example.org by weak rsa-sha256: policy, the RSA key has 1024 bits, less than 2048",
 		},
 		"part of the body": {
-			raw: long, result: "policy", reason: "example.org by rsa rsa-sha256: policy, l=3 leaves the last 5 bytes of the body unsigned",
+			raw: long, result: "policy", reason: "example.org by rsa rsa-sha256: policy, l=3 leaves the last 5 bytes of the body unsigned, 2048-bit key",
 		},
 		"part of the body, tag": {
 			raw: long, set: func(v *Verify) { v.BodyLength = "tag" }, result: "pass", tags: []string{"dkim=body_length"},
@@ -122,7 +122,7 @@ func TestVerifyHandler(t *testing.T) {
 		},
 		"testing and not good, reject": {
 			raw: tested + "x\r\n", set: func(v *Verify) { v.Fail = "reject" }, result: "neutral",
-			reason: "example.org by test rsa-sha256: neutral, the domain tests DKIM (t=y): fail, the body was changed: its hash is not bh=",
+			reason: "example.org by test rsa-sha256: neutral, the domain tests DKIM (t=y): fail, the body was changed: its hash is not bh=, 2048-bit key",
 		},
 	}
 	for name, tt := range tests {

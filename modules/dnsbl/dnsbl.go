@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/mail"
 )
@@ -148,6 +150,9 @@ func (d *DNSBL) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict,
 	if why := d.exempt(tx); why != "" {
 		return mail.Continue(why), nil
 	}
+	if tx.Trial {
+		d = d.aside()
+	}
 	findings := d.ask(ctx, tx)
 	if err := outage(findings); err != nil {
 		return mail.Verdict{}, err
@@ -178,6 +183,19 @@ var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 // public tells addresses that a client on the internet can have.
 func public(addr netip.Addr) bool {
 	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !sharedSpace.Contains(addr)
+}
+
+// aside gives the handler for a trial: what it finds about the zones is for nobody
+// else, and it asks those that rest, too.
+func (d *DNSBL) aside() *DNSBL {
+	aside := *d
+	aside.zones, aside.lists = newZones(zap.NewNop()), nil
+	for _, l := range d.lists {
+		one := *l
+		one.zone = aside.zones.of(l.Zone)
+		aside.lists = append(aside.lists, &one)
+	}
+	return &aside
 }
 
 // ask asks all lists at once, and gives what they say in their order.

@@ -133,7 +133,8 @@ func (g *Greylist) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdi
 	if !ok {
 		return mail.Continue("not greylisted: the client has no IP address"), nil
 	}
-	a, err := g.service.judge(ctx, q)
+	q.trial = tx.Trial
+	a, err := g.service.judge(ctx, q, g.now())
 	if err != nil {
 		return mail.Verdict{}, err
 	}

@@ -40,11 +40,11 @@ func TestLifeOfATriplet(t *testing.T) {
 		visits         []visit
 	}{
 		{"retry in time", "", []visit{
-			{0, reply(300), "bob@example.org from 192.0.2.0/24 to alice@example.test: first seen, passes from 2026-11-01 12:05:00 UTC on"},
-			{time.Minute, reply(240), "retry 1 is 4m too early, passes from 2026-11-01 12:05:00 UTC on"},
+			{0, reply(300), "bob@example.org from 192.0.2.0/24 to alice@example.test: first seen now, passes from 2026-11-01 12:05:00 UTC on"},
+			{time.Minute, reply(240), "first seen 2026-11-01 12:00:00 UTC, retry 1 is 4m too early, passes from 2026-11-01 12:05:00 UTC on"},
 			{4*time.Minute - 1, reply(1), "retry 2 is 1ns too early"},
-			{1, "", "passes: retry 3 came 5m after the first attempt, the delay is 5m"},
-			{time.Second, "", "passes: it has passed before, now 2 times"},
+			{1, "", "passes: retry 3 came 5m after the first attempt of 2026-11-01 12:00:00 UTC, the delay is 5m"},
+			{time.Second, "", "passes: first seen 2026-11-01 12:00:00 UTC, it has passed before, now 2 times"},
 			{29 * day, "", "now 3 times"},
 			{29 * day, "", "now 4 times"},
 		}},

@@ -19,9 +19,8 @@ type found struct {
 // free tells whether the client passes whatever the triplet.
 func (f *found) free(q question) bool { return q.passAfter > 0 && f.passed >= q.passAfter }
 
-// judge tells whether a triplet passes, and notes that it came.
-func (s *Service) judge(ctx context.Context, q question) (answer, error) {
-	now := s.now()
+// judge tells whether a triplet passes at a time, and notes that it came.
+func (s *Service) judge(ctx context.Context, q question, now time.Time) (answer, error) {
 	f, err := s.find(ctx, q, now)
 	if err != nil {
 		return answer{}, fmt.Errorf("look up %s: %w", q, err)
@@ -30,7 +29,7 @@ func (s *Service) judge(ctx context.Context, q question) (answer, error) {
 	case f.correspondent:
 		return answer{kind: answerCorrespondent, now: now}, nil
 	case f.free(q):
-		if f.expires.Sub(now) < q.expire-refresh {
+		if f.expires.Sub(now) < q.expire-refresh && !q.trial {
 			s.store.Behind(func(tx *store.Tx) error { return noteClient(tx, q.client, 0, now, now.Add(q.expire)) })
 		}
 		return answer{kind: answerClient, passed: f.passed, now: now}, nil
@@ -40,7 +39,7 @@ func (s *Service) judge(ctx context.Context, q question) (answer, error) {
 	switch {
 	case opened:
 		a.kind = answerOpened
-		if t.attempts > 0 {
+		if t.attempts > 0 && !q.trial {
 			s.store.Behind(func(tx *store.Tx) error { return noteClient(tx, q.client, 1, now, now.Add(q.expire)) })
 		}
 	case passes:
@@ -86,6 +85,13 @@ func (s *Service) attempt(q question, known triplet, now time.Time) (t triplet, 
 	known.client, known.sender, known.recipient = q.client, q.sender, q.recipient
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if q.trial {
+		if e, ok := s.triplets.get(known.key()); ok {
+			known = e.triplet
+		}
+		passes, opened = known.attempt(now, q.policy)
+		return known, passes, opened
+	}
 	e := s.entry(known)
 	passes, opened = e.attempt(now, q.policy)
 	s.save(e)

@@ -33,6 +33,8 @@ type question struct {
 	// passAfter is how many triplets must have passed of a client that passes
 	// freely, 0 if none does.
 	passAfter int
+	// trial says that what comes of it is not remembered.
+	trial bool
 	policy
 }
 
@@ -140,13 +142,13 @@ func (a answer) verdict(q question) mail.Verdict {
 		}
 		return mail.Continue(fmt.Sprintf("not greylisted: %s passed, pass_after is %d", passed, q.passAfter))
 	case answerOpened:
-		return mail.Continue(fmt.Sprintf("%s passes: retry %d came %s after the first attempt, the delay is %s",
-			q, t.attempts, formatDuration(a.now.Sub(t.first)), formatDuration(q.delay)))
+		return mail.Continue(fmt.Sprintf("%s passes: retry %d came %s after the first attempt of %s, the delay is %s",
+			q, t.attempts, formatDuration(a.now.Sub(t.first)), formatTime(t.first), formatDuration(q.delay)))
 	case answerKnown:
 		if t.passed == 1 {
-			return mail.Continue(fmt.Sprintf("%s passes: the operator released it", q))
+			return mail.Continue(fmt.Sprintf("%s passes: first seen %s, and the operator released it", q, formatTime(t.first)))
 		}
-		return mail.Continue(fmt.Sprintf("%s passes: it has passed before, now %d times", q, t.passed))
+		return mail.Continue(fmt.Sprintf("%s passes: first seen %s, it has passed before, now %d times", q, formatTime(t.first), t.passed))
 	case answerWait:
 	}
 	wait := t.retry.Sub(a.now)
@@ -156,13 +158,16 @@ func (a answer) verdict(q question) mail.Verdict {
 		unit = "second"
 	}
 	reply := mail.NewReply(451, 7, 1, fmt.Sprintf("Greylisted, try again in %d %s", seconds, unit))
-	from := t.retry.UTC().Format("2006-01-02 15:04:05 MST")
+	from := formatTime(t.retry)
 	if t.attempts == 1 {
-		return mail.Defer(reply, fmt.Sprintf("%s: first seen, passes from %s on", q, from))
+		return mail.Defer(reply, fmt.Sprintf("%s: first seen now, passes from %s on", q, from))
 	}
-	return mail.Defer(reply, fmt.Sprintf("%s: retry %d is %s too early, passes from %s on",
-		q, t.attempts-1, formatDuration(wait), from))
+	return mail.Defer(reply, fmt.Sprintf("%s: first seen %s, retry %d is %s too early, passes from %s on",
+		q, formatTime(t.first), t.attempts-1, formatDuration(wait), from))
 }
+
+// formatTime writes a time to the second.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
 
 // String names the triplet for people.
 func (q question) String() string {

@@ -98,7 +98,7 @@ func TestServer(t *testing.T) {
 	if err != nil || len(records) != 1 {
 		t.Fatalf("%d traces, %v", len(records), err)
 	}
-	const want = "bob@example.org from 127.0.0.0/24 to alice@example.com passes: retry 2 came 10m after the first attempt, the delay is 10m"
+	const want = "bob@example.org from 127.0.0.0/24 to alice@example.com passes: retry 2 came 10m after the first attempt of 2026-11-01 12:00:00 UTC, the delay is 10m"
 	found := false
 	for _, e := range records[0].Entries {
 		found = found || e.Handler == "greylist" && e.Reason == want

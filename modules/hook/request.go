@@ -28,6 +28,7 @@ type request struct {
 	AuthResults []authResult `json:"auth_results"`
 	Score       float64      `json:"score"`
 	Tags        []string     `json:"tags"`
+	Trial       bool         `json:"trial"`
 }
 
 type session struct {
@@ -81,7 +82,7 @@ func (j *judge) request(tx *mail.Transaction) ([]byte, error) {
 			ID: tx.Session.ID, Protocol: string(tx.Session.Protocol), Listener: tx.Session.Listener,
 			Helo: tx.Session.Helo, User: tx.Session.User,
 		},
-		AuthResults: []authResult{}, Score: tx.Score(), Tags: append([]string{}, tx.Tags()...),
+		AuthResults: []authResult{}, Score: tx.Score(), Tags: append([]string{}, tx.Tags()...), Trial: tx.Trial,
 	}
 	if addr := tx.Session.RemoteAddr.Addr(); addr.IsValid() {
 		r.Session.IP = addr.Unmap().String()

@@ -165,6 +165,7 @@ func TestRequestInFull(t *testing.T) {
 	tx.SetAuthResult(mail.AuthResult{Method: "spf", Result: "fail", Reason: "says so", Properties: []mail.Property{{Type: "smtp", Name: "mailfrom", Value: "a@example.org"}}})
 	tx.SetScore("spf", 2.5)
 	tx.AddTag("spf=fail")
+	tx.Trial = true
 	var err error
 	if tx.Message, err = mail.NewMessage([]byte("Subject: a\r\n folded\r\nno field\r\n\r\n\x00\xff binary")); err != nil {
 		t.Fatal(err)
@@ -189,7 +190,7 @@ func TestRequestInFull(t *testing.T) {
 			"method": "spf", "result": "fail", "reason": "says so",
 			"properties": []any{map[string]any{"type": "smtp", "name": "mailfrom", "value": "a@example.org"}},
 		}},
-		"score": 2.5, "tags": []any{"spf=fail"},
+		"score": 2.5, "tags": []any{"spf=fail"}, "trial": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)

@@ -34,6 +34,7 @@ type Service struct {
 	log   *zap.Logger
 	// accounts is nil in a build without accounts: then every address has one.
 	accounts accountService
+	lessons  lessons // nil in a build without learning
 	hub      hub
 	places   places
 	sweeper  sweeper
@@ -58,6 +59,9 @@ func (s *Service) Provision(c *core.Context) error {
 	s.store, s.now, s.log = c.Store(), c.Now(), c.Logger()
 	if a, err := core.Service[accountService](c); err == nil {
 		s.accounts = a
+	}
+	if l, err := core.Service[lessons](c); err == nil {
+		s.lessons = l
 	}
 	return nil
 }

@@ -103,6 +103,9 @@ func (t *transfer) step(ranges []uidRange) (err error) {
 	if err := t.insert(messages); err != nil {
 		return err
 	}
+	if err := t.teach(messages); err != nil {
+		return err
+	}
 	if t.move {
 		removed := make([]removal, len(messages))
 		for i, m := range messages {

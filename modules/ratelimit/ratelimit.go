@@ -142,11 +142,17 @@ func (r *Ratelimit) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 			fmt.Sprintf("message of %s, limit is %s", r.Limit.amount(n), r.Limit)), nil
 	}
 	if tx.Stage == mail.StageData && r.parts.hasRecipient() {
+		if tx.Trial {
+			return r.tryAll(tx, n), nil
+		}
 		return r.handleAll(tx, n), nil
 	}
 	k, ok := r.key(tx, tx.Recipient)
 	if !ok {
 		return mail.Continue("not counted: part of the key is not known"), nil
+	}
+	if tx.Trial {
+		return r.try(tx, k, n), nil
 	}
 	if !r.counted(tx.Stage) {
 		if used, wait := r.counters.look(k, n, r.Limit.N, r.now()); wait > 0 {

@@ -117,6 +117,11 @@ func (r *RDNS) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, 
 	if why := r.exempt(tx, addr); why != "" {
 		return mail.Continue(why), nil
 	}
+	if tx.Trial {
+		aside := *r
+		aside.faults = new(faults) // counts for nobody
+		r = &aside
+	}
 	reverse, helo := r.check(ctx, tx, addr)
 	tx.SetAuthResult(reverse.authResult(addr))
 	return r.judge(tx, addr, reverse, helo), nil

@@ -99,7 +99,7 @@ func (e *exchange) login(c *mail.Credentials) error {
 	}
 	s.listener.traces.Add(trace.NewRecord(trace.KindLogin, tx, outcome, s.listener.now()))
 	if outcome.Refused() {
-		return &mail.ReplyError{Reply: refusal(outcome, tx.ID), Cause: errRefused}
+		return &mail.ReplyError{Reply: outcome.Refusal(tx.ID), Cause: errRefused}
 	}
 	e.user = tx.Authenticated()
 	return nil

@@ -184,7 +184,7 @@ func TestAuth(t *testing.T) {
 			<- 503 5.5.1 No authentication within a message`},
 		{"required", required, underTLS + `
 			-> MAIL FROM:<alice@example.test>
-			<- 530 5.7.0 Authentication required
+			<- 530 5.7.0 Authentication required (id ID)
 			-> RCPT TO:<alice@example.test>
 			<- 503 5.5.1 Send MAIL first
 			-> AUTH PLAIN ` + good + `

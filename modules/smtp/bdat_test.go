@@ -71,23 +71,23 @@ func TestBDAT(t *testing.T) {
 			<- 250 2.0.0 OK`, ""},
 		{"far too large", `max_message_size = "64KB"`, envelope + `
 			=> "BDAT 9000000 LAST\r\n` + strings.Repeat("x", 2<<20) + `"
-			<- 552 5.3.4 Message is larger than this server takes
+			<- 552 5.3.4 Message is larger than this server takes (id ID)
 			EOF`, ""},
 		{"no size", "", envelope + `
 			-> BDAT
-			<- 501 5.5.4 Syntax: BDAT size [LAST]
+			<- 501 5.5.4 Syntax: BDAT size [LAST] (id ID)
 			EOF`, ""},
 		{"negative size", "", envelope + `
 			-> BDAT -1 LAST
-			<- 501 5.5.4 Syntax: BDAT size [LAST]
+			<- 501 5.5.4 Syntax: BDAT size [LAST] (id ID)
 			EOF`, ""},
 		{"wrong word", "", envelope + `
 			-> BDAT 1 FIRST
-			<- 501 5.5.4 Syntax: BDAT size [LAST]
+			<- 501 5.5.4 Syntax: BDAT size [LAST] (id ID)
 			EOF`, ""},
 		{"size that no number holds", "", envelope + `
 			-> BDAT 99999999999999999999 LAST
-			<- 501 5.5.4 Syntax: BDAT size [LAST]
+			<- 501 5.5.4 Syntax: BDAT size [LAST] (id ID)
 			EOF`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -80,7 +80,7 @@ func (s *session) check(name string, line []byte) mail.Reply {
 	case "EHLO", "HELO", "NOOP", "QUIT", "STARTTLS":
 	case "MAIL", "RCPT", "DATA", "BDAT", "AUTH", "RSET", "VRFY", "HELP":
 		if s.listener.TLS == tlsRequired && s.mail.TLS == nil {
-			return mail.NewReply(530, 7, 0, "Must issue a STARTTLS command first")
+			return tlsFirst
 		}
 	case "EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML":
 		return mail.NewReply(502, 5, 1, "Command not implemented")
@@ -116,7 +116,7 @@ func (s *session) greeted(line []byte, esmtp bool, arg []byte) []byte {
 	outcome := s.run(mail.StageHelo, s.whole)
 	if outcome.Refused() {
 		s.ended = outcome
-		s.say(refusal(outcome, s.mail.ID))
+		s.say(outcome.Refusal(s.mail.ID))
 		if before != "" {
 			s.mail.Helo = before
 		}

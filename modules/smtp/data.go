@@ -185,7 +185,7 @@ func (s *session) deliver(in *intake) mail.Reply {
 	}
 	if outcome.Refused() {
 		s.finish(outcome)
-		return refusal(outcome, tx.ID)
+		return outcome.Refusal(tx.ID)
 	}
 	s.commands, s.errors, s.useful = 0, 0, time.Now()
 	if tx.Discarded() {
@@ -194,22 +194,30 @@ func (s *session) deliver(in *intake) mail.Reply {
 	} else {
 		s.finish(outcome)
 	}
-	return mail.NewReply(250, 0, 0, "OK: kept as "+tx.ID)
+	return mail.Kept(tx.ID)
 }
 
 // judge gives the outcome of the message: the listener's own rules first.
 func (s *session) judge(in *intake) mail.Outcome {
-	tx := s.tx
-	message := in.message()
-	if in.fault.Action != mail.ActionContinue {
-		return mail.Outcome{Stage: mail.StageData, Verdict: in.fault}
-	}
-	tx.Message = message
-	if verdict := s.checkHeader(message); verdict.Action != mail.ActionContinue {
+	if verdict := s.take(in); verdict.Action != mail.ActionContinue {
 		return mail.Outcome{Stage: mail.StageData, Verdict: verdict}
 	}
-	s.addFields(tx)
-	return s.run(mail.StageData, tx)
+	return s.run(mail.StageData, s.tx)
+}
+
+// take makes what has come in the message of the transaction, with the listener's
+// fields, unless its own rules are against it.
+func (s *session) take(in *intake) mail.Verdict {
+	message := in.message()
+	if in.fault.Action != mail.ActionContinue {
+		return in.fault
+	}
+	s.tx.Message = message
+	if verdict := s.checkHeader(message); verdict.Action != mail.ActionContinue {
+		return verdict
+	}
+	s.addFields(s.tx)
+	return mail.Verdict{}
 }
 
 // checkHeader refuses messages that go in circles, those whose first line would

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestLimits(t *testing.T) {
 			<- 501 *
 			-> RCPT TO:<alice@example.test>
 			<- 503 *
-			<- 421 4.7.0 Too many errors, closing the connection
+			<- 421 4.7.0 Too many errors, closing the connection (id ID)
 			EOF`, "too many errors"},
 		{"refused recipients are errors", "limits { errors = 2 }", hello + `
 			-> MAIL FROM:<>
@@ -27,7 +28,7 @@ func TestLimits(t *testing.T) {
 			<- 550 *
 			<- 550 *
 			<- 550 *
-			<- 421 4.7.0 Too many errors, closing the connection
+			<- 421 4.7.0 Too many errors, closing the connection (id ID)
 			EOF`, "too many errors"},
 		{"a message makes errors good", "limits { errors = 2 }", hello + strings.Repeat(`
 			-> FOO
@@ -42,13 +43,13 @@ func TestLimits(t *testing.T) {
 		{"logins that are put off are errors", "tls = \"implicit\"\nauth = \"optional\"\nlimits { errors = 2 }", underTLS + strings.Repeat(`
 			-> AUTH PLAIN `+b64("\x00slow@example.test\x00secret")+`
 			<- 454 *`, 3) + `
-			<- 421 4.7.0 Too many errors, closing the connection
+			<- 421 4.7.0 Too many errors, closing the connection (id ID)
 			EOF`, "too many errors"},
 		{"commands", "limits { commands = 10 }\nmax_recipients = 1", hello + strings.Repeat(`
 			-> NOOP
 			<- 250 *`, 9) + `
 			-> NOOP
-			<- 421 4.7.0 Too many commands, closing the connection
+			<- 421 4.7.0 Too many commands, closing the connection (id ID)
 			EOF`, "too many commands"},
 		{"large chunks are no commands", "limits { commands = 10 }\nmax_recipients = 1", hello + envelope + `
 			=> "` + strings.Repeat(`BDAT 1024\r\n`+strings.Repeat("x", 1022)+`\r\n`, 30) + `"` + strings.Repeat(`
@@ -62,12 +63,12 @@ func TestLimits(t *testing.T) {
 			=> "`+strings.Repeat("x", 510)+`\r\n"
 			<- 250 2.0.0 1024 octets received`, 7) + `
 			-> BDAT 1024
-			<- 421 4.7.0 Too many commands, closing the connection
+			<- 421 4.7.0 Too many commands, closing the connection (id ID)
 			EOF`, "too many commands"},
 		{"small chunks are", "limits { commands = 10 }\nmax_recipients = 1", hello + envelope + `
 			=> "` + strings.Repeat(`BDAT 2\r\n\r\n`, 30) + `"` + strings.Repeat(`
 			<- 250 2.0.0 2 octets received`, 7) + `
-			<- 421 4.7.0 Too many commands, closing the connection
+			<- 421 4.7.0 Too many commands, closing the connection (id ID)
 			EOF`, "too many commands"},
 		{"a message makes commands good", "limits { commands = 10 }\nmax_recipients = 1", hello + strings.Repeat(envelope+message+"<- 250 *", 5) + `
 			-> QUIT
@@ -96,7 +97,7 @@ func TestConnections(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, body, reply string }{
 		{"in all", "limits {\nconnections = 2\nconnections_per_network = 2\n}", "421 4.7.0 Too many connections, try again later\r\n"},
-		{"of a network", "limits { connections_per_network = 2 }", "421 4.7.0 Too many connections from your network, try again later\r\n"},
+		{"of a network", "limits { connections_per_network = 2 }", "421 4.7.0 Too many connections from your network, try again later (id ID)\r\n"},
 		{"in all, under TLS", "tls = \"implicit\"\nlimits {\nconnections = 2\nconnections_per_network = 2\n}", ""},
 		{"of a network, under TLS", "tls = \"implicit\"\nlimits { connections_per_network = 2 }", ""},
 	} {
@@ -110,7 +111,8 @@ func TestConnections(t *testing.T) {
 			one, two := k.dial(t), k.dial(t)
 			coretest.Talk(t, one, first+hello)
 			coretest.Talk(t, two, first+hello)
-			if got := readAll(t, k.dial(t)); got != test.reply {
+			got := regexp.MustCompile(`\(id [0-9a-z]{18}\)`).ReplaceAllString(readAll(t, k.dial(t)), "(id ID)")
+			if got != test.reply {
 				t.Errorf("third connection: %q, want %q", got, test.reply)
 			}
 			if err := one.Close(); err != nil {

@@ -18,18 +18,18 @@ func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
 		return smtpError(mail.NewReply(503, 5, 1, "A message is open already, finish it or send RSET"))
 	}
 	if s.listener.Auth == authRequired && s.mail.User == "" {
-		return smtpError(mail.NewReply(530, 7, 0, "Authentication required"))
+		return s.refuseSender(loginFirst, "auth is required, and the client has not logged in")
 	}
 	path, _ := pathOf(s.command)
 	var reverse mail.Address
 	if len(path) > 0 {
 		var err error
 		if reverse, err = mail.ParseAddress(string(path)); err != nil {
-			return smtpError(mail.NewReply(501, 1, 7, "Sender: "+err.Error()))
+			return s.refuseSender(mail.NewReply(501, 1, 7, "Sender: "+err.Error()), "the reverse-path is no address: "+err.Error())
 		}
 	}
 	if !o.UTF8 && !isASCII(path) {
-		return smtpError(mail.NewReply(553, 6, 7, "This sender needs the parameter SMTPUTF8"))
+		return s.refuseSender(mail.NewReply(553, 6, 7, "This sender needs the parameter SMTPUTF8"), "the reverse-path has characters beyond US-ASCII, and MAIL has no SMTPUTF8")
 	}
 	now := s.listener.now()
 	tx := mail.NewTransaction(mail.NewID(now), &s.mail, now)
@@ -38,12 +38,22 @@ func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
 	// quarantine there, say, holds for every message.
 	tx.Merge(s.whole)
 	s.tx = tx
+	if s.ended.Stage == mail.StageMail {
+		s.ended = mail.Outcome{} // the client knows better now
+	}
 	outcome := s.run(mail.StageMail, tx)
 	if outcome.Refused() {
 		s.finish(outcome)
-		return smtpError(refusal(outcome, tx.ID))
+		return smtpError(outcome.Refusal(tx.ID))
 	}
 	return nil
+}
+
+// refuseSender refuses a MAIL by the listener's own rules. There is no message yet:
+// the session's trace says so, unless a later MAIL is taken.
+func (s *session) refuseSender(r mail.Reply, reason string) error {
+	s.ended = mail.Outcome{Stage: mail.StageMail, Verdict: mail.Reject(r, reason)}
+	return smtpError(s.ended.Refusal(s.mail.ID))
 }
 
 // finish ends the open transaction with a line in the log and a trace.

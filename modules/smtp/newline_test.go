@@ -115,7 +115,7 @@ func taken(t *testing.T, text string, size int, normalise bool) string {
 
 func TestCommandLines(t *testing.T) {
 	t.Parallel()
-	const refused = "<- 500 5.5.2 Lines end with CR LF, and hold neither of them alone nor NUL\nEOF"
+	const refused = "<- 500 5.5.2 Lines end with CR LF, and hold neither of them alone nor NUL (id ID)\nEOF"
 	for _, test := range []struct{ name, script string }{
 		{"LF", `=> "NOOP\nNOOP\r\n"` + "\n" + refused},
 		{"CR", `=> "NOOP\rNOOP\r\n"` + "\n" + refused},
@@ -134,7 +134,7 @@ func TestCommandLines(t *testing.T) {
 			<- 250 *`},
 		{"without an end", `
 			=> "NOOP ` + strings.Repeat("x", 40<<10) + `"
-			<- 500 5.5.2 Line too long, closing the connection
+			<- 500 5.5.2 Line too long, closing the connection (id ID)
 			EOF`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

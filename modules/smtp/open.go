@@ -33,7 +33,7 @@ func (s *session) open() bool {
 	}
 	if outcome.Refused() {
 		s.ended = outcome
-		s.end(refusal(outcome, s.mail.ID), outcome.Reason)
+		s.end(outcome.Reply, outcome.Reason)
 		return false
 	}
 	s.front = newFront(s)

@@ -161,7 +161,7 @@ func TestProxyLimits(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, options{body: trusted + "limits { connections_per_network = 1 }"})
 	for _, step := range []struct{ ip, reply string }{
-		{"192.0.2.7", "220 *"}, {"192.0.2.8", "220 *"}, {"192.0.2.7", "421 4.7.0 Too many connections from your network, try again later"},
+		{"192.0.2.7", "220 *"}, {"192.0.2.8", "220 *"}, {"192.0.2.7", "421 4.7.0 Too many connections from your network, try again later (id ID)"},
 	} {
 		conn := k.dial(t)
 		transmit(t, conn, "PROXY TCP4 "+step.ip+" 203.0.113.1 40000 25\r\n")

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"fmt"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -22,12 +23,12 @@ func (s *session) qualify(line []byte) []byte {
 // Rcpt implements gosmtp.Session: RCPT TO.
 func (s *session) Rcpt(string, *gosmtp.RcptOptions) error {
 	tx := s.tx
-	if len(tx.Envelope.Recipients) >= s.listener.MaxRecipients {
-		return smtpError(mail.NewReply(452, 5, 3, "Too many recipients, send the message again to the others"))
+	if n := len(tx.Envelope.Recipients); n >= s.listener.MaxRecipients {
+		return s.refuseRecipient(mail.Defer(tooMany, fmt.Sprintf("the message has %d recipients already, see max_recipients", n)))
 	}
-	address, err := s.recipient()
-	if err != nil {
-		return err
+	address, verdict := s.recipient()
+	if verdict.Action != mail.ActionContinue {
+		return s.refuseRecipient(verdict)
 	}
 	tx.Recipient = &mail.Recipient{Address: address}
 	outcome := s.run(mail.StageRcpt, tx)
@@ -35,24 +36,36 @@ func (s *session) Rcpt(string, *gosmtp.RcptOptions) error {
 	tx.Recipient = nil
 	if outcome.Refused() {
 		s.refused = outcome
-		return smtpError(refusal(outcome, tx.ID))
+		return smtpError(outcome.Refusal(tx.ID))
 	}
 	tx.Envelope.Recipients = append(tx.Envelope.Recipients, recipient)
 	return nil
 }
 
-// recipient reads the forward-path of the command.
-func (s *session) recipient() (mail.Address, error) {
+// recipient reads the forward-path of the command. A verdict is against it.
+func (s *session) recipient() (mail.Address, mail.Verdict) {
 	if s.bare {
-		return mail.Address{LocalPart: "postmaster"}, nil
+		return mail.Address{LocalPart: "postmaster"}, mail.Verdict{}
 	}
 	path, _ := pathOf(s.command)
 	if !s.tx.Envelope.SMTPUTF8 && !isASCII(path) {
-		return mail.Address{}, smtpError(mail.NewReply(553, 6, 7, "This recipient needs the parameter SMTPUTF8 of MAIL"))
+		return mail.Address{}, mail.Reject(mail.NewReply(553, 6, 7, "This recipient needs the parameter SMTPUTF8 of MAIL"),
+			"the recipient has characters beyond US-ASCII, and MAIL had no SMTPUTF8")
 	}
 	address, err := mail.ParseAddress(string(path))
 	if err != nil {
-		return mail.Address{}, smtpError(mail.NewReply(501, 1, 3, "Recipient: "+err.Error()))
+		return mail.Address{}, mail.Reject(mail.NewReply(501, 1, 3, "Recipient: "+err.Error()), "the recipient is no address: "+err.Error())
 	}
-	return address, nil
+	return address, mail.Verdict{}
+}
+
+// refuseRecipient refuses a recipient by the listener's own rules, which no handler
+// stands for. The message's trace says so.
+func (s *session) refuseRecipient(v mail.Verdict) error {
+	path, _ := pathOf(s.command)
+	s.tx.Entries = append(s.tx.Entries, mail.Entry{
+		Stage: mail.StageRcpt, Recipient: mail.Printable(string(path), maxLogName), Action: v.Action, Reason: v.Reason, Reply: v.Reply,
+	})
+	s.refused = mail.Outcome{Stage: mail.StageRcpt, Verdict: v}
+	return smtpError(s.refused.Refusal(s.tx.ID))
 }

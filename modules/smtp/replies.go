@@ -2,8 +2,6 @@ package smtp
 
 import (
 	"bytes"
-	"fmt"
-	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -42,6 +40,9 @@ var corrected = map[string]string{
 func (s *session) translate(line []byte) []byte {
 	text := bytes.TrimRight(line, "\r\n")
 	if better, ok := corrected[string(text)]; ok {
+		if hasPrefix([]byte(better), "421 ") {
+			better += " (id " + s.mail.ID + ")"
+		}
 		return s.text(better)
 	}
 	switch {
@@ -71,36 +72,13 @@ func (s *session) text(reply string) []byte {
 // say answers a command in go-smtp's place.
 func (s *session) say(r mail.Reply) { s.answer(s.text(r.String())) }
 
-// maxReplyText keeps a reply line within the 512 octets of RFC 5321 section
-// 4.5.3.1.5.
-const maxReplyText = 400
-
-// replyText makes the text of a handler fit for a reply line: one line of
-// US-ASCII, with the identifier by which the operator finds the decision.
-func replyText(text, id string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, text)
-	if len(clean) > maxReplyText {
-		clean = clean[:maxReplyText]
-	}
-	if id == "" {
-		return clean
-	}
-	return fmt.Sprintf("%s (id %s)", clean, id)
-}
-
-// refusal makes the reply of an outcome.
-func refusal(o mail.Outcome, id string) mail.Reply {
-	r := o.Reply
-	r.Text = replyText(r.Text, id)
-	return r
-}
-
 // smtpError gives a reply to go-smtp, which takes replies of any kind as errors.
 func smtpError(r mail.Reply) error {
 	return &gosmtp.SMTPError{Code: r.Code, EnhancedCode: gosmtp.EnhancedCode(r.Enhanced), Message: r.Text}
+}
+
+// withID makes a reply of the listener's own rules one by whose identifier the
+// operator finds the decision.
+func withID(r mail.Reply, id string) mail.Reply {
+	return mail.Outcome{Verdict: mail.Verdict{Reply: r}}.Refusal(id)
 }

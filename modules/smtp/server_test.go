@@ -104,7 +104,7 @@ func TestReload(t *testing.T) {
 	}
 	coretest.Talk(t, conn, message+`
 		<- 250 *
-		<- 421 4.3.2 Closing the connection, please connect again
+		<- 421 4.3.2 Closing the connection, please connect again (id ID)
 		EOF
 	`)
 	k.dialog(t, hello+envelope)

@@ -208,12 +208,13 @@ func (s *session) unreadable(err error) {
 	}
 }
 
-// end closes the session for the server's reasons.
+// end closes the session for the server's reasons, by which its identifier finds
+// them.
 func (s *session) end(r mail.Reply, reason string) {
 	if s.done {
 		return
 	}
-	s.say(r)
+	s.say(withID(r, s.mail.ID))
 	s.stop(r, reason)
 }
 

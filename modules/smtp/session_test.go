@@ -130,9 +130,9 @@ func TestDialog(t *testing.T) {
 			-> MAIL FROM:<bob>
 			<- 501 5.1.7 Syntax: MAIL FROM:<address>
 			-> MAIL FROM:<bob@example.org@example.net>
-			<- 501 5.1.7 Sender: the part after the @ is not a domain name
+			<- 501 5.1.7 Sender: the part after the @ is not a domain name (id ID)
 			-> MAIL FROM:<bob..b@example.org>
-			<- 501 5.1.7 Sender: not an address of the form local-part@domain
+			<- 501 5.1.7 Sender: not an address of the form local-part@domain (id ID)
 			-> MAIL FROM:<bob@exa mple.org>
 			<- 501 5.1.7 Syntax: MAIL FROM:<address>
 			-> mail from: <>
@@ -182,9 +182,9 @@ func TestDialog(t *testing.T) {
 			-> RCPT TO:<alice>
 			<- 501 5.1.3 Syntax: RCPT TO:<address>
 			-> RCPT TO:<alice@-.test>
-			<- 501 5.1.3 Recipient: the part after the @ is not a domain name
+			<- 501 5.1.3 Recipient: the part after the @ is not a domain name (id ID)
 			-> RCPT TO:<` + strings.Repeat("a", 65) + `@example.test>
-			<- 501 5.1.3 Recipient: local-part over 64 octets or domain over 255
+			<- 501 5.1.3 Recipient: local-part over 64 octets or domain over 255 (id ID)
 			-> RCPT TO:<alice@example.test> NOTIFY=NEVER
 			<- 555 5.5.4 Parameter not recognized
 			-> RCPT TO:<alice@example.test> ORCPT=rfc822;alice@example.test
@@ -205,18 +205,18 @@ func TestDialog(t *testing.T) {
 			-> RCPT TO:<bert@example.test>
 			<- 250 *
 			-> RCPT TO:<carol@example.test>
-			<- 452 4.5.3 Too many recipients, send the message again to the others
+			<- 452 4.5.3 Too many recipients, send the message again to the others (id ID)
 			-> DATA
 			<- 354 *`},
 		{"internationalized addresses", "", hello + `
 			-> MAIL FROM:<böb@example.org>
-			<- 553 5.6.7 This sender needs the parameter SMTPUTF8
+			<- 553 5.6.7 This sender needs the parameter SMTPUTF8 (id ID)
 			-> MAIL FROM:<bob@bücher.example>
-			<- 553 5.6.7 This sender needs the parameter SMTPUTF8
+			<- 553 5.6.7 This sender needs the parameter SMTPUTF8 (id ID)
 			-> MAIL FROM:<bob@xn--bcher-kva.example>
 			<- 250 2.1.0 Sender OK
 			-> RCPT TO:<älice@example.test>
-			<- 553 5.6.7 This recipient needs the parameter SMTPUTF8 of MAIL
+			<- 553 5.6.7 This recipient needs the parameter SMTPUTF8 of MAIL (id ID)
 			-> RSET
 			<- 250 *
 			-> MAIL FROM:<böb@bücher.example> SMTPUTF8
@@ -258,7 +258,7 @@ func TestDialog(t *testing.T) {
 			<- 250 *`},
 		{"controls in an address", "", hello + `
 			=> "MAIL FROM:<\"\xc2\x9b2J\"@example.org> SMTPUTF8\r\n"
-			<- 501 5.1.7 Sender: not an address of the form local-part@domain`},
+			<- 501 5.1.7 Sender: not an address of the form local-part@domain (id ID)`},
 		{"line of a message too long", `limits { line_length = "1000B" }`, hello + envelope + `
 			-> DATA
 			<- 354 *

@@ -246,7 +246,7 @@ func (p *panicking) Run(ctx context.Context, stage mail.Stage, tx *mail.Transact
 // TestPanic pins that a panic ends one session, is logged, and nothing else.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	const sorry = "\n<- 421 4.3.0 Internal error, closing the connection\nEOF"
+	const sorry = "\n<- 421 4.3.0 Internal error, closing the connection (id ID)\nEOF"
 	for _, test := range []struct {
 		stage  mail.Stage
 		script string

@@ -72,7 +72,7 @@ func TestTLS(t *testing.T) {
 			` + envelope},
 		{"required, and a chunk comes", `tls = "required"`, hello + `
 			=> "BDAT 12 LAST\r\nEHLO evil\r\n\n"
-			<- 530 5.7.0 Must issue a STARTTLS command first
+			<- 530 5.7.0 Must issue a STARTTLS command first (id ID)
 			EOF`},
 		{"implicit", `tls = "implicit"`, `
 			TLS

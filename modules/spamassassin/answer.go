@@ -47,12 +47,8 @@ var errEnded = errors.New("connection closed in the middle of the answer")
 // readReport reads an answer: the status line "SPAMD/1.1 0 EX_OK", fields, of
 // which Spam and Content-length must be there, an empty line and the report.
 func readReport(r io.Reader) (report, error) {
-	in := bufio.NewReaderSize(r, maxLine)
-	line, err := readLine(in)
+	in, err := readStatus(r)
 	if err != nil {
-		return report{}, fmt.Errorf("read status: %w", err)
-	}
-	if err := checkStatus(line); err != nil {
 		return report{}, err
 	}
 	found, length, err := readHead(in)
@@ -68,6 +64,16 @@ func readReport(r io.Reader) (report, error) {
 	}
 	found.rules = parseRules(text)
 	return found, nil
+}
+
+// readStatus reads the first line of an answer, and gives what reads on.
+func readStatus(r io.Reader) (*bufio.Reader, error) {
+	in := bufio.NewReaderSize(r, maxLine)
+	line, err := readLine(in)
+	if err != nil {
+		return nil, fmt.Errorf("read status: %w", err)
+	}
+	return in, checkStatus(line)
 }
 
 // readLine gives a line without its end.
@@ -102,10 +108,24 @@ func checkStatus(line string) error {
 		return fmt.Errorf("answer %.80q makes no sense; is it spamd that listens there?", line)
 	}
 	if n != 0 {
-		return fmt.Errorf("spamd answers with the error %d: %.200q", n, text)
+		return &refusal{code: n, text: text}
 	}
 	return nil
 }
+
+// refusal is an answer other than 0, with a code of sysexits.h.
+type refusal struct {
+	code uint64
+	text string
+}
+
+func (r *refusal) Error() string {
+	return fmt.Sprintf("spamd answers with the error %d: %.200q", r.code, r.text)
+}
+
+// Permanent tells whether the message itself is refused: as one that cannot be read
+// (EX_DATAERR), or as too large (EX_TOOBIG).
+func (r *refusal) Permanent() bool { return r.code == 65 || r.code == 98 }
 
 // readHead reads the fields up to the empty line.
 func readHead(in *bufio.Reader) (found report, length int64, err error) {

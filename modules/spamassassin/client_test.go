@@ -247,7 +247,7 @@ func FuzzReadReport(f *testing.F) {
 				t.Errorf("score %g of %q", score, answer)
 			}
 		}
-		if reason := explain(found, "below all thresholds", time.Second); len(reason) > 450 {
+		if reason := explain(found, "below all thresholds", time.Second); len(reason) > 512 {
 			t.Errorf("reason of %d bytes: %q", len(reason), reason)
 		}
 		if field := tests(found.rules); strings.Count(field, "\n") != strings.Count(field, "\r\n\t") || len(field) > 16<<10 {

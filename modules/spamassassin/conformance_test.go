@@ -23,6 +23,7 @@ func TestConformance(t *testing.T) {
 		{Config: block("tcp:127.0.0.1"), Attribute: "address"},
 		{Config: block(spamd.tcp, `user = "a b"`), Attribute: "user"},
 		{Config: block(spamd.tcp, `user = "../root"`), Attribute: "user"},
+		{Config: block(spamd.tcp, `learn = "perhaps"`), Attribute: "learn", Code: "config/wrong-type"},
 		{Config: block(spamd.tcp, "tag = -1"), Attribute: "tag"},
 		{Config: block(spamd.tcp, "tag = 6"), Attribute: "tag"},
 		{Config: block(spamd.tcp, "tag = 11", "quarantine = 0"), Attribute: "tag"},
@@ -42,7 +43,7 @@ func TestConformance(t *testing.T) {
 		Transaction: spamOrLarge,
 	}
 	for _, settings := range []string{
-		"too_large = \"reject\"\nuser = \"recipient\"",
+		"too_large = \"reject\"\nuser = \"recipient\"\nlearn = true",
 		"too_large = \"defer\"\nuser = \"domain\"\nreject = 0",
 		"too_large = \"quarantine\"\nuser = \"filter\"\nreject = 0\nquarantine = 0",
 	} {

@@ -87,8 +87,9 @@ func tests(rules []rule) string {
 	return b.String()
 }
 
-// maxExplained bounds the rules in a reason, in bytes.
-const maxExplained = 300
+// maxExplained bounds a reason up to the end of its rules, in bytes: a trace keeps
+// 512.
+const maxExplained = 440
 
 // explain gives the reason: the score, what it leads to, and the rules that weigh
 // most with their scores.

@@ -1,13 +1,16 @@
 // Package spamassassin holds the handler spamassassin, which has every message
 // judged by SpamAssassin's daemon, spamd, and decides by its score.
 //
-// It speaks the protocol of spamc, version 1.5, of its own: the command REPORT
-// over TCP or a Unix socket, a connection a message. Spamd is sent the message as
+// It speaks the protocol of spamc, version 1.5, of its own: the commands REPORT
+// and TELL over TCP or a Unix socket, a connection a message. Spamd is sent the message as
 // it would be stored, with the server's Received field, from which SpamAssassin's
 // network tests take the client's address. What cannot be judged because of a
 // fault (no daemon, a hang, an answer that makes no sense) is an error, and the
 // chain's on_error says what it means. When too many messages wait for spamd, some
-// are deferred. It does not teach SpamAssassin what is spam.
+// are deferred.
+//
+// With learn, what users move into Junk and out of it is told to spamd, by way of
+// service.learn, which keeps the lessons until spamd has taken them.
 package spamassassin
 
 import (
@@ -20,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/idna"
+	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/backend"
@@ -49,12 +52,17 @@ type SpamAssassin struct {
 	// (its --socketpath).
 	Address backend.Address `config:"address,required,fileonly" example:"tcp:127.0.0.1:783"`
 	// User is whose settings and Bayes database spamd uses: "recipient" is the
-	// recipient's address, in lower case and without what follows a plus sign,
-	// "domain" is the recipient's domain, anything else is the name itself, and none
-	// leaves it to spamd. A message to several users, or domains, and one to a user
-	// whose address has characters that are not for names of files goes by what spamd
-	// takes without a name.
+	// address of the recipient's account, or else the recipient's address, in lower
+	// case and without what follows a plus sign, "domain" is the domain of that,
+	// anything else is the name itself, and none leaves it to spamd. A message to
+	// several users, or domains, and one to a user whose address has characters that
+	// are not for names of files goes by what spamd takes without a name.
 	User string `config:"user,fileonly" example:"recipient"`
+	// Learn has spamd told what users find out: that a message is spam when they
+	// move or copy it into Junk, and that it is none when they take it from there to
+	// another mailbox than Trash. It needs spamd's --allow-tell. What cannot be told
+	// now is told later, for a week.
+	Learn bool `config:"learn,fileonly" default:"false"`
 	// Tag is the score from which a message is marked as spam: X-Spam-Flag is YES
 	// and there is the tag spamassassin=spam. 0 marks what quarantine or reject hold
 	// for only.
@@ -81,9 +89,11 @@ type SpamAssassin struct {
 	// ConnectTimeout is how long the connection to spamd may take.
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
 
-	client *client
-	name   string
-	now    func() time.Time
+	client   *client
+	name     string
+	now      func() time.Time
+	log      *zap.Logger
+	learning *learning // nil if it does not learn
 }
 
 // Module describes the handler.
@@ -101,14 +111,17 @@ func (SpamAssassin) Module() core.Info {
 // Provision prepares the client. The number of messages at once is counted over
 // all handlers that ask the same spamd, and across changes of the configuration.
 func (s *SpamAssassin) Provision(ctx *core.Context) error {
-	s.name, s.now = ctx.Name(), ctx.Now()
+	s.name, s.now, s.log = ctx.Name(), ctx.Now(), ctx.Logger()
 	s.Address.Resolve(ctx.Path)
 	name := fmt.Sprintf("spamassassin/%s/%d", s.Address, s.MaxConnections)
-	shared, err := core.Shared(ctx, name, func() (*backend.Gate, error) { return backend.NewGate("spamd", s.MaxConnections), nil })
+	shared, err := core.Shared(ctx, name, func() (*gate, error) { return newGate(s.MaxConnections), nil })
 	if err != nil {
 		return err
 	}
 	s.client = &client{address: s.Address, gate: shared, connectTimeout: s.ConnectTimeout}
+	if s.Learn {
+		s.findTeacher(ctx)
+	}
 	return nil
 }
 
@@ -127,6 +140,9 @@ func (s *SpamAssassin) Validate() core.Problems {
 	}
 	if s.User != "" && !isUserName(s.User) {
 		problems.Errorf("user", "%q is no name for spamd: up to %d letters, digits and the signs . _ + = - @, not beginning with a dot or a dash", mail.Printable(s.User, 80), maxUser)
+	}
+	if s.Learn && s.learning == nil {
+		problems.Errorf("learn", "this build has no service.learn, which keeps what users teach; add the module to the build, or leave learn out")
 	}
 	thresholds := [...]struct {
 		name  string
@@ -221,53 +237,6 @@ func (s *SpamAssassin) tooLarge(tx *mail.Transaction, reason string) mail.Verdic
 	}
 }
 
-// user gives the name that spamd is sent for a message to these recipients, "" for
-// none.
-func (s *SpamAssassin) user(recipients []*mail.Recipient) string {
-	var name func(mail.Address) string
-	switch s.User {
-	case "recipient":
-		name = mailboxName
-	case "domain":
-		name = domainName
-	default:
-		return s.User
-	}
-	user := ""
-	for i, r := range recipients {
-		other := name(r.Address)
-		if i > 0 && other != user || !isUserName(other) {
-			return ""
-		}
-		user = other
-	}
-	return user
-}
-
-func mailboxName(a mail.Address) string {
-	return a.Base().Fold().LocalPart + "@" + domainName(a)
-}
-
-func domainName(a mail.Address) string {
-	ascii, err := idna.Lookup.ToASCII(a.Domain)
-	if err != nil {
-		return ""
-	}
-	return ascii
-}
-
-// isUserName tells whether spamd can be given a name: it may make a path of it.
-func isUserName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		word := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !word && strings.IndexByte("._+=-@", c) < 0 {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxUser && s[0] != '.' && s[0] != '-' && !strings.Contains(s, "..") && s[len(s)-1] != '@'
-}
-
 // number gives a score as people write it.
 func number(score float64) string {
 	return strconv.FormatFloat(math.Round(score*100)/100, 'f', -1, 64)
@@ -278,4 +247,6 @@ var (
 	_ core.Provisioner = (*SpamAssassin)(nil)
 	_ core.Validator   = (*SpamAssassin)(nil)
 	_ core.Handler     = (*SpamAssassin)(nil)
+	_ core.Starter     = (*SpamAssassin)(nil)
+	_ core.Cleaner     = (*SpamAssassin)(nil)
 )

@@ -28,7 +28,7 @@ func newHandler(address backend.Address, set func(*SpamAssassin)) *SpamAssassin 
 	if set != nil {
 		set(s)
 	}
-	s.client = &client{address: address, gate: backend.NewGate("spamd", s.MaxConnections), connectTimeout: s.ConnectTimeout}
+	s.client = &client{address: address, gate: newGate(s.MaxConnections), connectTimeout: s.ConnectTimeout}
 	return s
 }
 
@@ -227,7 +227,7 @@ func TestReasonIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Reason) > 400 || !strings.Contains(got.Reason, "A_RULE_WITH_A_LONG_NAME_0 0.1") || !strings.Contains(got.Reason, "rules more; in ") {
+	if len(got.Reason) > 512 || !strings.Contains(got.Reason, "A_RULE_WITH_A_LONG_NAME_0 0.1") || !strings.Contains(got.Reason, "rules more; in ") {
 		t.Errorf("reason of %d bytes: %q", len(got.Reason), got.Reason)
 	}
 }
@@ -343,7 +343,7 @@ func TestSettingsFromTheFile(t *testing.T) {
 	kit := coretest.New(t, coretest.Options{})
 	s := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin {\n address = %q\n}", spamd.unix))
 	got := *s
-	got.client, got.now, got.name = nil, nil, ""
+	got.client, got.now, got.log, got.name = nil, nil, nil, ""
 	want := SpamAssassin{
 		Address: spamd.unix, Tag: 5, Quarantine: 5, Reject: 10, Weight: 1, MaxSize: 512_000, TooLarge: "accept",
 		MaxConnections: 5, ConnectTimeout: 5 * time.Second,

@@ -3,6 +3,7 @@ package spamassassin
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -14,23 +15,39 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mox-like/mox-like/core/backend"
-
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mox-like/mox-like/core/backend"
 )
 
-// spamd is the daemon of this package's tests. It takes two seconds to start, so
-// there is one for all.
-var spamd struct{ unix, tcp backend.Address }
+// daemon is a spamd that runs.
+type daemon struct {
+	unix, tcp backend.Address
+	stop      func() error
+}
+
+// spamd is the daemon of most of this package's tests, and pupil one that can be
+// taught and has a database for each user. They take two seconds to start, so there
+// is one for all.
+var spamd, pupil daemon
 
 func TestMain(m *testing.M) {
-	stop, err := startSpamd()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	flag.Parse()
+	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
+		os.Exit(m.Run()) // it is killed in the end, and would leave its daemons behind
+	}
+	var g errgroup.Group
+	g.Go(func() error { return spamd.start(settings) })
+	g.Go(func() error {
+		return pupil.start(settingsOfPupil, "--allow-tell", "--virtual-config-dir=HOME/%u")
+	})
+	if err := g.Wait(); err != nil {
+		fmt.Fprintln(os.Stderr, errors.Join(err, spamd.end(), pupil.end()))
 		os.Exit(1)
 	}
 	code := m.Run()
-	if err := stop(); err != nil {
+	if err := errors.Join(spamd.end(), pupil.end()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -50,48 +67,74 @@ required_score 5.0
 report_safe 0
 `
 
-// startSpamd runs spamd without a network until stop is called.
-func startSpamd() (stop func() error, err error) {
+// settingsOfPupil have Bayes count from the third message of each kind on.
+const settingsOfPupil = `
+dns_available no
+skip_rbl_checks 1
+use_bayes 1
+bayes_auto_learn 0
+bayes_min_ham_num 3
+bayes_min_spam_num 3
+required_score 5.0
+report_safe 0
+`
+
+func (d *daemon) end() error {
+	if d.stop == nil {
+		return nil
+	}
+	return d.stop()
+}
+
+// start runs spamd without a network until end is called. HOME in an option stands
+// for its home.
+func (d *daemon) start(settings string, options ...string) (err error) {
 	program := "/usr/sbin/spamd"
 	if found, err := exec.LookPath("spamd"); err == nil {
 		program = found
 	}
 	if _, err := os.Stat(program); err != nil {
-		return nil, fmt.Errorf("these tests need spamd: %w; run: apt-get install --no-install-recommends spamassassin spamd", err)
+		return fmt.Errorf("these tests need spamd: %w; run: apt-get install --no-install-recommends spamassassin spamd", err)
 	}
 	dir, err := os.MkdirTemp("", "spamd")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	port, err := freePort()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	as, err := prepare(dir)
+	as, err := prepare(dir, settings)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, os.RemoveAll(dir))
 	}
-	spamd.tcp = backend.Address{Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)}
-	spamd.unix = backend.Address{Network: "unix", Name: filepath.Join(dir, "spamd.sock")}
-	command := exec.Command(program, append([]string{
-		"--local", "--nouser-config", "--siteconfigpath=" + filepath.Join(dir, "etc"), "--helper-home-dir=" + filepath.Join(dir, "home"),
-		"--listen=" + spamd.tcp.Name, "--listen=" + spamd.unix.Name, "--socketmode=0666", "--allowed-ips=127.0.0.1",
+	home := filepath.Join(dir, "home")
+	d.tcp = backend.Address{Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)}
+	d.unix = backend.Address{Network: "unix", Name: filepath.Join(dir, "spamd.sock")}
+	args := []string{
+		"--local", "--nouser-config", "--siteconfigpath=" + filepath.Join(dir, "etc"), "--helper-home-dir=" + home,
+		"--listen=" + d.tcp.Name, "--listen=" + d.unix.Name, "--socketmode=0666", "--allowed-ips=127.0.0.1",
 		"--min-children=2", "--max-children=2", "--syslog=stderr",
-	}, as...)...)
-	command.Env = append(os.Environ(), "HOME="+filepath.Join(dir, "home"))
+	}
+	for _, option := range options {
+		args = append(args, strings.ReplaceAll(option, "HOME", home))
+	}
+	command := exec.Command(program, append(args, as...)...)
+	command.Env = append(os.Environ(), "HOME="+home)
 	wait, err := run(command)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, os.RemoveAll(dir))
 	}
-	return func() error {
+	d.stop = func() error {
 		_ = command.Process.Signal(syscall.SIGTERM)
 		return errors.Join(wait(), os.RemoveAll(dir))
-	}, nil
+	}
+	return nil
 }
 
 // prepare makes the folders of spamd, and gives the options that it needs when it
 // is started by root.
-func prepare(dir string) (options []string, err error) {
+func prepare(dir, settings string) (options []string, err error) {
 	etc, home := filepath.Join(dir, "etc"), filepath.Join(dir, "home")
 	if err := os.CopyFS(etc, os.DirFS("/etc/spamassassin")); err != nil {
 		return nil, err

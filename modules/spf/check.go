@@ -74,6 +74,8 @@ type Finding struct {
 	Domain string
 	// Term is the directive that decided, "" if none did.
 	Term string
+	// Record is the text of the record that decided, "" if there is none.
+	Record string
 	// Problem says what is wrong after temperror and permerror.
 	Problem string
 	// Explanation is what the domain says to those that fail: US-ASCII without
@@ -206,7 +208,11 @@ func (e *evaluation) host(ctx context.Context, domain string) (Finding, error) {
 	if err != nil {
 		return none, permanent("record of %s: %v", domain, err)
 	}
-	return e.record(ctx, r, domain)
+	f, err := e.record(ctx, r, domain)
+	if f.Domain == domain && f.Record == "" { // not that of a redirect
+		f.Record = text
+	}
+	return f, err
 }
 
 // record evaluates the terms of a domain's record.

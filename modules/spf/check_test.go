@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := check(t.Context(), z, Query{IP: netip.MustParseAddr("::ffff:192.0.2.1"), LocalPart: tt.local, Domain: tt.domain, Helo: "mail.example.org"})
-			if got.exp = ""; got != tt.want {
+			if got.exp, got.Record = "", ""; got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -155,7 +155,7 @@ func TestMacrosAreBounded(t *testing.T) {
 		t.Run(domain, func(t *testing.T) {
 			t.Parallel()
 			got := check(t.Context(), z, Query{IP: netip.MustParseAddr("192.0.2.1"), LocalPart: "a.b", Domain: domain})
-			if got.exp = ""; got != want {
+			if got.exp, got.Record = "", ""; got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mox-like/mox-like/core"
@@ -273,9 +274,13 @@ func (id *identity) String() string {
 	case id.Problem != "":
 		return text + ", " + id.Problem
 	case id.Term != "":
-		return text + " by " + id.Term + " of " + id.Domain
+		return text + " by " + id.Term + " of " + id.Domain + ", whose record is " + strconv.Quote(id.Record)
+	case id.Record != "":
+		return text + ", no mechanism of " + id.Domain + " matches, whose record is " + strconv.Quote(id.Record)
+	case id.Domain != "":
+		return text + ", " + id.Domain + " has no SPF record"
 	default:
-		return text
+		return text + ", " + strconv.Quote(id.domain) + " is no domain with a record"
 	}
 }
 

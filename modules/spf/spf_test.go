@@ -163,12 +163,21 @@ func TestActions(t *testing.T) {
 
 func TestReason(t *testing.T) {
 	t.Parallel()
-	tx := envelope{ip: "192.0.2.1", from: "a@fail.example.org", helo: "wrong.example.org"}.transaction(t)
-	v := handle(t, load(t, "", testZone()), tx)
-	want := `MAIL a@fail.example.org: fail for 192.0.2.1 by -all of fail.example.org; ` +
-		`HELO wrong.example.org: permerror for 192.0.2.1, record of wrong.example.org: term "ip4:192.0.2.300": not an address or network`
-	if v.Reason != want {
-		t.Errorf("reason %q, want %q", v.Reason, want)
+	z := testZone()
+	z["terse.example.org"] = txt("v=spf1 ip4:203.0.113.1")
+	z["away.example.org"] = txt("v=spf1 redirect=fail.example.org")
+	const wrong = `HELO wrong.example.org: permerror for 192.0.2.1, record of wrong.example.org: term "ip4:192.0.2.300": not an address or network`
+	for from, want := range map[string]string{
+		"a@fail.example.org":  `MAIL a@fail.example.org: fail for 192.0.2.1 by -all of fail.example.org, whose record is "v=spf1 -all"; ` + wrong,
+		"a@away.example.org":  `MAIL a@away.example.org: fail for 192.0.2.1 by -all of fail.example.org, whose record is "v=spf1 -all"; ` + wrong,
+		"a@terse.example.org": `MAIL a@terse.example.org: neutral for 192.0.2.1, no mechanism of terse.example.org matches, whose record is "v=spf1 ip4:203.0.113.1"; ` + wrong,
+		"a@none.example.com":  `MAIL a@none.example.com: none for 192.0.2.1, none.example.com has no SPF record; ` + wrong,
+		"a@host":              `MAIL a@host: none for 192.0.2.1, "host" is no domain with a record; ` + wrong,
+	} {
+		tx := envelope{ip: "192.0.2.1", from: from, helo: "wrong.example.org"}.transaction(t)
+		if v := handle(t, load(t, "", z), tx); v.Reason != want {
+			t.Errorf("reason %q, want %q", v.Reason, want)
+		}
 	}
 }
 

@@ -45,6 +45,45 @@ func (s *Service) VerifyTOTP(ctx context.Context, account string, code mail.Secr
 	return r.ok, err
 }
 
+// try is check without using up what is right, and without counting what is wrong.
+func (s *Service) try(ctx context.Context, user string, code mail.Secret, drift int) (result, error) {
+	var r result
+	var err error
+	if hash, ok := recoveryHash(code.Reveal()); ok {
+		r, err = s.findRecovery(ctx, user, hash)
+	} else {
+		var c candidate
+		if r, c, err = s.matchCode(ctx, user, code.Reveal(), drift); err == nil && c.found && c.fresh {
+			r = result{ok: true, reason: fmt.Sprintf("code of the step %+d", c.step-stepAt(s.now()))}
+		} else if err == nil && c.found {
+			r = usedUp
+		}
+	}
+	if err != nil {
+		return result{}, fmt.Errorf("try code of %q: %w", user, err)
+	}
+	return r, nil
+}
+
+// findRecovery tells whether a recovery code is right.
+func (s *Service) findRecovery(ctx context.Context, user string, hash []byte) (result, error) {
+	if !s.isOn(user) {
+		return result{}, ErrNotEnrolled
+	}
+	var found, all int
+	err := s.store.Read(ctx, func(sn *store.Snapshot) error {
+		return sn.QueryRow(`SELECT COUNT(CASE WHEN sha256 = ? THEN 1 END), COUNT(*) FROM totp_recovery WHERE account = ?`, hash, user).Scan(&found, &all)
+	})
+	switch {
+	case err != nil:
+		return result{}, err
+	case found == 0:
+		return result{reason: "the recovery code is wrong or was used"}, nil
+	default:
+		return result{ok: true, reason: fmt.Sprintf("recovery code, %d left", all-1)}, nil
+	}
+}
+
 // check verifies a code of an account, whose address is in normal form. What is
 // right is used up, durably, before check returns.
 func (s *Service) check(ctx context.Context, user string, code mail.Secret, drift int) (result, error) {
@@ -90,44 +129,63 @@ func (s *Service) redeem(ctx context.Context, user string, hash []byte) (result,
 	return result{ok: true, reason: fmt.Sprintf("recovery code, %d left", left)}, nil
 }
 
-// checkCode verifies six digits.
-func (s *Service) checkCode(ctx context.Context, user, code string, drift int) (result, error) {
+// usedUp is the result of a code that was right once.
+var usedUp = result{reason: "the code was used already, or one that came after it"}
+
+// candidate is what six digits may be.
+type candidate struct {
+	sealed []byte // the secret
+	step   int64
+	// tried tells that they were compared, found that they are a code of the step,
+	// fresh that the step was not used yet.
+	tried, found, fresh bool
+}
+
+// matchCode looks for the step of six digits. The result holds unless one is found.
+func (s *Service) matchCode(ctx context.Context, user, code string, drift int) (result, candidate, error) {
 	if !isCode(code) {
-		return result{reason: "this is neither a code nor a recovery code"}, nil
+		return result{reason: "this is neither a code nor a recovery code"}, candidate{}, nil
 	}
 	if until := s.closedUntil(user); !until.IsZero() {
 		return result{reason: fmt.Sprintf("%d or more wrong codes in a row: codes are refused until %s, recovery codes are not",
-			maxMisses, until.UTC().Format(time.RFC3339))}, nil
+			maxMisses, until.UTC().Format(time.RFC3339))}, candidate{}, nil
 	}
 	r, err := s.find(ctx, user)
 	if err != nil {
-		return result{}, err
+		return result{}, candidate{}, err
 	}
 	if !r.confirmed {
-		return result{}, ErrNotEnrolled
+		return result{}, candidate{}, ErrNotEnrolled
 	}
 	secret, err := s.open(user, r)
 	if err != nil {
-		return result{}, err
+		return result{}, candidate{}, err
 	}
-	step, found, fresh, err := match(secret, code, stepAt(s.now()), drift, r.lastStep)
+	c := candidate{sealed: r.secret, tried: true}
+	c.step, c.found, c.fresh, err = match(secret, code, stepAt(s.now()), drift, r.lastStep)
+	return result{reason: "wrong code"}, c, err
+}
+
+// checkCode verifies six digits.
+func (s *Service) checkCode(ctx context.Context, user, code string, drift int) (result, error) {
+	r, c, err := s.matchCode(ctx, user, code, drift)
 	switch {
-	case err != nil:
-		return result{}, err
-	case !found:
+	case err != nil || !c.tried:
+		return r, err
+	case !c.found:
 		s.missed(user)
-		return result{reason: "wrong code"}, nil
-	case fresh:
-		fresh, err = s.use(ctx, user, r.secret, step)
+		return r, nil
+	case c.fresh:
+		c.fresh, err = s.use(ctx, user, c.sealed, c.step)
 	}
 	if err != nil {
 		return result{}, err
 	}
-	if !fresh {
-		return result{reason: "the code was used already, or one that came after it"}, nil
+	if !c.fresh {
+		return usedUp, nil
 	}
 	s.hit(user)
-	return result{ok: true, reason: fmt.Sprintf("code of the step %+d", step-stepAt(s.now()))}, nil
+	return result{ok: true, reason: fmt.Sprintf("code of the step %+d", c.step-stepAt(s.now()))}, nil
 }
 
 // use takes a step, durably, and tells whether nobody took it or a later one

@@ -106,7 +106,11 @@ func (t *TOTP) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict, 
 	case !t.AppendCode:
 		return mail.Reject(refused, user+" sent a code behind the password, and append_code is false"), nil
 	}
-	result, err := t.service.check(ctx, user, c.Code, t.Drift)
+	verify := t.service.check
+	if tx.Trial {
+		verify = t.service.try
+	}
+	result, err := verify(ctx, user, c.Code, t.Drift)
 	if err != nil {
 		t.log.Error("cannot check second factor", zap.String(logkey.Session, tx.Session.ID), zap.String(logkey.User, user), zap.Error(err))
 		return mail.Defer(temporary, mail.Printable(err.Error(), maxReason)), nil

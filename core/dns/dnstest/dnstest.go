@@ -6,7 +6,6 @@ package dnstest
 import (
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"github.com/mox-like/mox-like/core/dns"
+	"github.com/mox-like/mox-like/core/dns/internal/zone"
 )
 
 // Fault is what goes wrong with the questions for a name.
@@ -68,7 +68,7 @@ type Server struct {
 	conns   sync.Map // of tracked
 
 	mu        sync.Mutex
-	zone      *zone
+	zone      *zone.Zone
 	faults    map[string]Fault
 	holds     map[string]chan struct{}
 	authentic bool
@@ -175,7 +175,7 @@ func (s *Server) ResolverWith(tb testing.TB, settings dns.Settings, o dns.Option
 // its TTL.
 func (s *Server) Set(zoneText string) {
 	s.tb.Helper()
-	z, err := parseZone(zoneText)
+	z, err := zone.Parse(zoneText)
 	if err != nil {
 		s.tb.Fatalf("read zone: %v", err)
 	}
@@ -189,7 +189,7 @@ func (s *Server) Set(zoneText string) {
 func (s *Server) Fail(name string, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults[fold(name)] = f
+	s.faults[zone.Fold(name)] = f
 }
 
 // Hold keeps the answers for a name back until release is called, once.
@@ -197,12 +197,12 @@ func (s *Server) Hold(name string) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	held := make(chan struct{})
-	s.holds[fold(name)] = held
+	s.holds[zone.Fold(name)] = held
 	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.holds[fold(name)] == held {
-			delete(s.holds, fold(name))
+		if s.holds[zone.Fold(name)] == held {
+			delete(s.holds, zone.Fold(name))
 			close(held)
 		}
 	})
@@ -220,9 +220,5 @@ func (s *Server) SetAuthentic(on bool) {
 func (s *Server) Questions(name string, t dns.Type) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.questions[question{fold(name), t}]
+	return s.questions[question{zone.Fold(name), t}]
 }
-
-// fold gives the form in which names are compared: that of the wire, in lower
-// case, without the last dot.
-func fold(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }

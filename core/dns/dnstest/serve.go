@@ -8,6 +8,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"github.com/mox-like/mox-like/core/dns"
+	"github.com/mox-like/mox-like/core/dns/internal/zone"
 )
 
 // serve answers one message.
@@ -17,7 +18,7 @@ func (s *Server) serve(w miekg.ResponseWriter, query *miekg.Msg) {
 	}
 	_, isTCP := w.RemoteAddr().(*net.TCPAddr)
 	q := query.Question[0]
-	fault, held := s.note(fold(q.Name), dns.Type(q.Qtype))
+	fault, held := s.note(zone.Fold(q.Name), dns.Type(q.Qtype))
 	if held != nil {
 		<-held
 	}
@@ -86,7 +87,7 @@ func (s *Server) answer(query *miekg.Msg) *miekg.Msg {
 	reply.RecursionAvailable = true
 	reply.AuthenticatedData = s.authentic
 	withEDNS(reply, query)
-	s.zone.fill(reply)
+	s.zone.Fill(reply)
 	return reply
 }
 

@@ -1,6 +1,9 @@
-package dnstest
+// Package zone answers questions from the text of a zone file (RFC 1035 section 5):
+// for tests, and for messages that are tried with a DNS of their own.
+package zone
 
 import (
+	"fmt"
 	"strings"
 
 	miekg "github.com/miekg/dns"
@@ -14,21 +17,30 @@ const (
 	// maxAliases bounds how many CNAME records are followed; a longer chain is
 	// answered as far as it goes, as a loop is.
 	maxAliases = 40
+	// maxRecords bounds the records, since one line can stand for many ($GENERATE).
+	maxRecords = 200_000
 )
 
-// zone is what a server knows. It is not changed.
-type zone struct {
+// Zone is what a server knows. It is not changed, and safe for concurrent use.
+type Zone struct {
 	records map[string][]miekg.RR
 	// exists holds the names and all that stand above them.
 	exists map[string]bool
 }
 
-func parseZone(text string) (*zone, error) {
-	z := &zone{records: make(map[string][]miekg.RR), exists: make(map[string]bool)}
+// Parse reads the text of a zone file. Names are relative to the root unless the
+// text has an $ORIGIN, and records without a TTL hold for five minutes. Other files
+// are not included.
+func Parse(text string) (*Zone, error) {
+	z := &Zone{records: make(map[string][]miekg.RR), exists: make(map[string]bool)}
 	parser := miekg.NewZoneParser(strings.NewReader(text), ".", "")
 	parser.SetDefaultTTL(defaultTTL)
+	n := 0
 	for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
-		name := fold(rr.Header().Name)
+		if n++; n > maxRecords {
+			return nil, fmt.Errorf("it has more than %d records", maxRecords)
+		}
+		name := Fold(rr.Header().Name)
 		z.records[name] = append(z.records[name], rr)
 		for above := name; !z.exists[above]; above = parent(above) {
 			z.exists[above] = true
@@ -36,6 +48,10 @@ func parseZone(text string) (*zone, error) {
 	}
 	return z, parser.Err()
 }
+
+// Fold gives the form in which names are compared: that of the wire, in lower
+// case, without the last dot.
+func Fold(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
 
 // parent gives the name above, "" for the root.
 func parent(name string) string {
@@ -45,8 +61,9 @@ func parent(name string) string {
 	return ""
 }
 
-// fill answers the question of a reply.
-func (z *zone) fill(reply *miekg.Msg) {
+// Fill answers the question of a reply. A name that is not in the zone does not
+// exist.
+func (z *Zone) Fill(reply *miekg.Msg) {
 	q := reply.Question[0]
 	name := q.Name
 	for range maxAliases {
@@ -82,8 +99,8 @@ func (z *zone) fill(reply *miekg.Msg) {
 
 // find gives the records of a name, or those of the wildcard next above (RFC
 // 4592).
-func (z *zone) find(name string) (records []miekg.RR, exists bool) {
-	name = fold(name)
+func (z *Zone) find(name string) (records []miekg.RR, exists bool) {
+	name = Fold(name)
 	if z.exists[name] {
 		return z.records[name], true
 	}
@@ -98,8 +115,8 @@ func (z *zone) find(name string) (records []miekg.RR, exists bool) {
 }
 
 // authority gives the SOA record of the zone in which a name is missing.
-func (z *zone) authority(name string) miekg.RR {
-	for above := fold(name); ; above = parent(above) {
+func (z *Zone) authority(name string) miekg.RR {
+	for above := Fold(name); ; above = parent(above) {
 		for _, rr := range z.records[above] {
 			if soa, ok := rr.(*miekg.SOA); ok {
 				return soa
@@ -111,6 +128,6 @@ func (z *zone) authority(name string) miekg.RR {
 	}
 	return &miekg.SOA{
 		Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: negativeTTL},
-		Ns:  "ns.example.test.", Mbox: "hostmaster.example.test.", Serial: 1, Minttl: negativeTTL,
+		Ns:  "ns.invalid.", Mbox: "hostmaster.invalid.", Serial: 1, Minttl: negativeTTL,
 	}
 }
