@@ -386,9 +386,12 @@ func TestSigning(t *testing.T) {
 		name := selector + "._domainkey.example.test"
 		zone[name] = key.record
 		fmt.Fprintf(&list, "%s %s\n", name, key.record)
-		fmt.Fprintf(&blocks, " key \"example.test\" {\n selector = %q\n file = %q\n }\n", selector, file(t, selector+".pem", key.pem))
+		fmt.Fprintf(&blocks, " dkim {\n selector = %q\n key_file = %q\n }\n", selector, file(t, selector+".pem", key.pem))
 	}
-	s := newSite(t, settings{Sent: "headers {\n add = { \"X-Sent-By\" = \"example.test\" }\n remove = [\"X-Mailer\"]\n}\ndkim_sign {\n headers = [\"X-Sent-By\"]\n" + blocks.String() + "}"})
+	s := newSite(t, settings{
+		Sent:   "headers {\n add = { \"X-Sent-By\" = \"example.test\" }\n remove = [\"X-Mailer\"]\n}\ndkim_sign {\n headers = [\"X-Sent-By\"]\n}",
+		Domain: blocks.String(),
+	})
 	p := s.serve(t, alice, bob)
 	if r := run(t, s.command(t, "validate", "--strict")); r.code != 0 {
 		t.Errorf("validate: exit status %d\n%s%s", r.code, r.stdout, r.stderr)

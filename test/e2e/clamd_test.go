@@ -246,8 +246,8 @@ func TestClamdFails(t *testing.T) {
 	p := newSite(t, settings{
 		More: scanning("open", socket, `on_error = "continue"`) +
 			scanning("strict", socket, `on_error = "defer"`) +
-			scanning("hung-open", hung, "on_error = \"continue\"\n timeout = \"200ms\"") +
-			scanning("hung-strict", hung, "on_error = \"defer\"\n timeout = \"200ms\""),
+			scanning("hung-open", hung, "on_error = \"defer\"\n on_timeout = \"continue\"\n timeout = \"200ms\"") +
+			scanning("hung-strict", hung, "on_error = \"continue\"\n on_timeout = \"defer\"\n timeout = \"200ms\""),
 	}).serve(t, alice)
 	for _, listener := range []string{"open", "strict"} {
 		if _, reply := p.try(t, listener, plain("before", eicar)); !strings.HasPrefix(reply, "554 5.7.1 ") {
@@ -255,9 +255,9 @@ func TestClamdFails(t *testing.T) {
 		}
 	}
 	kill()
-	for _, test := range []struct{ open, strict, reason string }{
-		{"open", "strict", "connect to clamd at unix:" + socket},
-		{"hung-open", "hung-strict", "clamd hangs"},
+	for _, test := range []struct{ open, strict, note, reason string }{
+		{"open", "strict", "error", "connect to clamd at unix:" + socket},
+		{"hung-open", "hung-strict", "timeout", "clamd hangs"},
 	} {
 		var notes []string
 		for n := range 7 {
@@ -267,11 +267,11 @@ func TestClamdFails(t *testing.T) {
 			}
 			e := p.trace(t, id).at(t, "data", "clamav")
 			notes = append(notes, e.Note)
-			if e.Note == "error" && !strings.Contains(e.Reason, test.reason) {
+			if e.Note == test.note && !strings.Contains(e.Reason, test.reason) {
 				t.Errorf("%s: the trace gives the reason %q, not %q", test.open, e.Reason, test.reason)
 			}
 		}
-		if got := strings.Join(notes, " "); got != "error error error error error resting resting" {
+		if got := strings.Join(notes, " "); got != strings.Repeat(test.note+" ", 5)+"resting resting" {
 			t.Errorf("%s: the traces have the notes %q", test.open, got)
 		}
 		_, reply := p.try(t, test.strict, plain("refused", "Text."))

@@ -52,16 +52,18 @@ func build(m *testing.M) (code int, err error) {
 
 // packages name the Debian package of each program that the tests use.
 var packages = map[string]string{
-	"clamd":     "clamav-daemon",
-	"curl":      "curl",
-	"mbsync":    "isync",
-	"mkfs.ext4": "e2fsprogs",
-	"mount":     "mount",
-	"oathtool":  "oathtool",
-	"opendkim":  "opendkim",
-	"postfix":   "postfix",
-	"spamd":     "spamassassin spamd",
-	"swaks":     "swaks libnet-ssleay-perl libauthen-sasl-perl",
+	"clamd":          "clamav-daemon",
+	"curl":           "curl",
+	"clamav-milter":  "clamav-milter",
+	"spamass-milter": "spamass-milter",
+	"mbsync":         "isync",
+	"mkfs.ext4":      "e2fsprogs",
+	"mount":          "mount",
+	"oathtool":       "oathtool",
+	"opendkim":       "opendkim",
+	"postfix":        "postfix",
+	"spamd":          "spamassassin spamd",
+	"swaks":          "swaks libnet-ssleay-perl libauthen-sasl-perl",
 }
 
 // program finds a program that the test needs.

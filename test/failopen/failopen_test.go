@@ -53,6 +53,14 @@ func (b *trouble) block(handler, name, policy string, limit time.Duration) strin
 	return fmt.Sprintf("%s %q {\n%s\n%s\non_error = %q\n}", handler, name, b.settings, timeout, policy)
 }
 
+// note is what the trace says of an error.
+func (b *trouble) note() string {
+	if b.hangs {
+		return chain.NoteTimeout
+	}
+	return chain.NoteError
+}
+
 // dnsTime is how long the name server may take.
 func (b *trouble) dnsTime(limit time.Duration) time.Duration {
 	if b.hangs {
@@ -76,7 +84,7 @@ func TestOutage(t *testing.T) {
 			b.begin()
 		}
 		for _, policy := range slices.Sorted(maps.Keys(replies)) {
-			outage(t, s, policy, b.want)
+			outage(t, s, b, policy)
 		}
 		if handler == "dnsbl" {
 			if n := s.logged("list gives no answer that can be used, and is passed over"); n != 1 {
@@ -86,16 +94,16 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-func outage(t *testing.T, s *site, policy, want string) {
+func outage(t *testing.T, s *site, b *trouble, policy string) {
 	t.Helper()
-	name := "on_" + policy
+	name, want := "on_"+policy, b.want
 	before := s.delivered(t, "INBOX")
 	for n := range messages {
 		reply, entry := s.send(t, policy, name)
 		if !strings.HasPrefix(reply, replies[policy]) || strings.Contains(reply, want) {
 			t.Errorf("%s, message %d: the client is told %q", policy, n, reply)
 		}
-		note := chain.NoteError
+		note := b.note()
 		if n >= restsAfter {
 			note, want = chain.NoteResting, "resting after repeated errors"
 		}
@@ -111,7 +119,11 @@ func outage(t *testing.T, s *site, policy, want string) {
 	if n := s.delivered(t, "INBOX") - before; n != passed {
 		t.Errorf("%s: %d of %d messages are in the mailbox, want %d", policy, n, messages, passed)
 	}
-	if n := s.logged("handler gave no verdict", zap.String("handler", name), zap.String("on_error", policy)); n != 1 {
+	setting := "on_error"
+	if b.hangs {
+		setting = "on_timeout"
+	}
+	if n := s.logged("handler gave no verdict", zap.String("handler", name), zap.String(setting, policy)); n != 1 {
 		t.Errorf("%s: the log has the error %d times: %v", policy, n, s.log.All())
 	}
 	if n := s.logged("circuit breaker changed", zap.String("handler", name)); n != 1 {
@@ -152,7 +164,7 @@ func TestRecovery(t *testing.T) {
 		if b.begin != nil {
 			b.begin()
 		}
-		if reply, entry := s.send(t, "mx", "judge"); entry.Note != chain.NoteError || !strings.HasPrefix(reply, "250 ") {
+		if reply, entry := s.send(t, "mx", "judge"); entry.Note != b.note() || !strings.HasPrefix(reply, "250 ") {
 			t.Errorf("before: the client is told %q, the trace has %+v", reply, entry)
 		}
 		if h := s.handler("mx", "judge"); h == nil || h.State != control.StateFailing || h.Errors != 1 {
