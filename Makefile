@@ -2,9 +2,9 @@
 # Debian packages that are missing (as root, or by sudo).
 
 GO       ?= go
-PACKAGES  = ca-certificates clamav-daemon curl e2fsprogs gcc isync libauthen-sasl-perl libc6-dev libmail-authenticationresults-perl \
+PACKAGES  = ca-certificates clamav-daemon clamav-milter curl e2fsprogs gcc isync libauthen-sasl-perl libc6-dev libmail-authenticationresults-perl \
             libmail-dkim-perl libnet-ssleay-perl mount \
-            oathtool opendkim postfix python3 python3-authres python3-dkim spamassassin spamd swaks
+            oathtool opendkim opendmarc postfix python3 python3-authres python3-dkim rspamd spamass-milter spamassassin spamd swaks
 GOLANGCI  = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: build test deps vet lint unit example generate bench

@@ -72,7 +72,7 @@ Exit status:
       --dns example.zone --now 2026-11-01T12:00:00Z --json message.eml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return badUsage("name the file of one message, or - for the standard input")
+				return badUsage("name the file of one message, or - for the standard input; to check a configuration, run 'mox-like validate'")
 			}
 			return nil
 		},

@@ -30,7 +30,7 @@ func newValidateCommand(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "validate [FILE...]",
 		Short:      "Check a configuration",
-		SuggestFor: []string{"check", "test", "lint", "verify"},
+		SuggestFor: []string{"test", "lint", "verify"},
 		Long: `Check configurations as thoroughly as 'run' would: syntax, names, types, and
 every module's own opinion of its settings. All mistakes are told at once, with
 their places. Nothing is opened, written or asked over the network. A file that

@@ -222,7 +222,10 @@ func parseRules(text []byte) []rule {
 			break
 		}
 	}
-	slices.SortStableFunc(rules, func(a, b rule) int { return cmp.Compare(math.Abs(b.score), math.Abs(a.score)) })
+	slices.SortFunc(rules, func(a, b rule) int {
+		// spamd gives those of one score in any order.
+		return cmp.Or(cmp.Compare(math.Abs(b.score), math.Abs(a.score)), strings.Compare(a.name, b.name))
+	})
 	return rules
 }
 

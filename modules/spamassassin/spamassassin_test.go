@@ -192,7 +192,7 @@ func TestFieldsAreOurs(t *testing.T) {
 			"\ttests=FIRST_RULE=7.1,A_RULE_OF_MANY_9=0.9,A_RULE_OF_MANY_8=0.8,\r\n" +
 			"\tA_RULE_OF_MANY_7=0.7,A_RULE_OF_MANY_6=0.6,A_RULE_OF_MANY_5=0.5,\r\n" +
 			"\tA_RULE_OF_MANY_4=0.4,A_RULE_OF_MANY_3=0.3,A_RULE_OF_MANY_2=0.2,\r\n" +
-			"\tGOOD_RULE=-0.1,A_RULE_OF_MANY_1=0.1,A_RULE_OF_MANY_11=0.1,\r\n" +
+			"\tA_RULE_OF_MANY_1=0.1,A_RULE_OF_MANY_11=0.1,GOOD_RULE=-0.1,\r\n" +
 			"\tA_RULE_OF_MANY_0=0,A_RULE_OF_MANY_10=0\r\n",
 		"X-Spammer: stays\r\n",
 		"X-Spamd-Bar: stays\r\n",
