@@ -255,8 +255,14 @@ swaks --server {{.StartTLS}} -tls --auth PLAIN --auth-user {{.Alice.Name}} --aut
 curl -k {{quote .Inbox}} -u {{quote .Alice.Login}}
 curl -k {{quote .Inbox}} -u {{quote .Bob.Login}}
 
-# why was that so?
+# a stranger sends a program: it is held, and released by the id that the list shows
+echo 'no program' | swaks --server {{.SMTP}} --from stranger@example.org --to {{.Bob.Name}} --attach-name setup.exe --attach -
+{{.Program}} quarantine list --config {{quote .File}}
+{{.Program}} quarantine release ID --config {{quote .File}}
+
+# why was that so, and how often?
 {{.Program}} trace --last 20 --config {{quote .File}}
+{{.Program}} stats --config {{quote .File}}
 
 What each handler says to each message and login comes here. Ctrl-C ends the demo.
 

@@ -15,8 +15,9 @@
 // within base64, names with gaps. A zip archive must say the same in its list and in
 // its entries and have no piece of another one between them.
 //
-// It does not look into other archives (gzip, tar, rar, 7z), winmail.dat and
-// uuencoded text. It finds a zip archive behind something else only if its name is
+// Files in a text are found that are uuencoded there.
+//
+// It does not look into other archives (gzip, tar, rar, 7z) and winmail.dat. It finds a zip archive behind something else only if its name is
 // that of one, and of an entry only what the list says that it has, not what may
 // follow the end of its compressed data. Names are not cut at the length that a
 // certain file system allows. Multiparts and messages that are encoded are looked
@@ -41,7 +42,8 @@ func init() { core.Register(Attachments{}) }
 
 // Attachments denies messages by what they carry: files with certain names, files
 // of certain types whatever their names, both in zip archives, too, and archives
-// that are encrypted. Forwarded messages that are attached are looked into.
+// that are encrypted. Forwarded messages that are attached are looked into, and
+// uuencoded files in the text.
 //
 // If a message is tagged, it has the tag attachments=denied,
 // attachments=encrypted or attachments=too-complex.

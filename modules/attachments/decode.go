@@ -24,6 +24,8 @@ const (
 	// amid it: the former skips it, the latter ends a group with every sign of it.
 	base64Whole
 	base64Parts
+	// uuencode is that of a file in a text, see uuencoded.
+	uuencode
 )
 
 // encodingsOf gives the encodings that a part may be read by. A part has one; if
@@ -64,6 +66,8 @@ type decoder struct {
 	digit    byte   // quoted-printable: the first digit
 	padded   bool   // base64: behind a sign of padding
 	isOdd    bool   // base64: digits followed padding, so that programs differ
+	inLine   bool   // uuencode: behind the first sign of a line
+	left     uint8  // uuencode: how many bytes the line still has
 }
 
 // base64Values has the value of each digit, and 0xff for what is none.
@@ -84,6 +88,8 @@ func (d *decoder) append(dst, src []byte) []byte {
 	switch d.encoding {
 	case quotedPrintable:
 		return d.appendQuoted(dst, src)
+	case uuencode:
+		return d.appendUU(dst, src)
 	case identity:
 		return append(dst, src...)
 	default:
@@ -160,6 +166,8 @@ func (d *decoder) finish(dst []byte) []byte {
 			dst = append(dst, d.digit)
 		}
 	case d.encoding == quotedPrintable:
+	case d.encoding == uuencode:
+		dst = d.finishUU(dst)
 	case d.digits == 2:
 		dst = append(dst, byte(d.bits>>4))
 	case d.digits == 3:

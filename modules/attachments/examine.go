@@ -213,7 +213,7 @@ func (x *examination) body(raw *io.SectionReader, f fields, b body) error {
 			case isPlain && b.held:
 				continue
 			case k == kindLeaf || isPlain || b.isDeep:
-				if err := x.file(c, f.names, 0); err != nil {
+				if err := x.leaf(c, f); err != nil {
 					return err
 				}
 			default:
@@ -227,6 +227,15 @@ func (x *examination) body(raw *io.SectionReader, f fields, b body) error {
 		}
 	}
 	return nil
+}
+
+// leaf examines what a part has inside, and what is in there if it is text.
+func (x *examination) leaf(c *content, f fields) error {
+	err := x.file(c, f.names, 0)
+	if err == nil && f.isText {
+		err = x.uuencoded(c)
+	}
+	return err
 }
 
 // rewalk walks over a body another time: decoded, or as another kind.

@@ -52,6 +52,10 @@ func forms(tb testing.TB) map[string]string {
 		"ends of zips":               message(mixed("x", filePart("a.zip", bytes.Repeat([]byte("PK\x05\x06\x00\x00\x00\x00\x01\x00\x01\x00"), 60_000)))),
 		"entries of zips":            message(mixed("x", filePart("a.zip", bytes.Repeat([]byte("PK\x01\x02"), 180_000)))),
 		"zips behind each other":     message(mixed("x", filePart("a.zip", bytes.Repeat(zipped(tb, packed{name: "a"}), 6_000)))),
+		"uuencoded files":            message("\r\n" + strings.Repeat("begin 644 a\r\n", 75_000)),
+		"uuencoded files in base64":  message("Content-Type: text/plain\r\n" + inBase64([]byte(strings.Repeat("begin 644 a\r\n", 50_000)))),
+		"uuencoded zip":              message("\r\n" + inUU("a.zip", bytes.Repeat([]byte("PK\x05\x06\x00\x00\x00\x00\x01\x00\x01\x00"), 55_000))),
+		"uuencoded short lines":      message("\r\nbegin 644 a.zip\r\n" + strings.Repeat("M\n", 490_000)),
 		"office file without macros": message(mixed("x", filePart("a.doc", append(oleFile(false), make([]byte, 600_000)...)))),
 	}
 }

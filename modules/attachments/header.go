@@ -29,6 +29,7 @@ type fields struct {
 	boundaries []string
 	encodings  []encoding
 	complexity string // why not all of it is looked at; "" if all is
+	isText     bool   // to some program it is text
 }
 
 // kind is what a part is to the walker, the less the more is found.
@@ -61,7 +62,7 @@ func readFields(h mail.HeaderSection, inDigest bool) (f fields, isDigest bool) {
 	case n == 0 && inDigest:
 		f.kinds = []kind{kindMessage}
 	case n == 0:
-		f.kinds = []kind{kindLeaf}
+		f.kinds, f.isText = []kind{kindLeaf}, true
 	}
 	n = 0
 	for field := range h.All("Content-Disposition") {
@@ -110,6 +111,9 @@ func (f *fields) readType(value string) (isDigest bool) {
 	}
 	if !slices.Contains(f.kinds, k) {
 		f.kinds = append(f.kinds, k)
+	}
+	if strings.HasPrefix(word, "text/") || !strings.Contains(word, "/") || k == kindMultipart && len(f.boundaries) == 0 {
+		f.isText = true
 	}
 	return word == "multipart/digest"
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mox-like/mox-like/core"
@@ -41,6 +42,7 @@ type Blocklist struct {
 	networks list
 	file     *listFile // nil without a file
 	fileList list
+	asked    string // what an address that is not blocked was held against
 }
 
 // blocker is the service that keeps the blocks.
@@ -66,6 +68,7 @@ type sparer interface {
 func (*Blocklist) Module() core.Info {
 	return core.Info{
 		ID:             "handler.blocklist",
+		Looks:          []string{"file"},
 		Stages:         mail.AtConnect | mail.AtAuth,
 		StageAttribute: true,
 		DefaultStages:  mail.AtConnect,
@@ -108,6 +111,7 @@ func (b *Blocklist) Validate() core.Problems {
 		}
 	}
 	if b.file == nil {
+		b.asked = b.describeAsked()
 		return problems
 	}
 	networks, err := b.file.networks()
@@ -116,6 +120,7 @@ func (b *Blocklist) Validate() core.Problems {
 		return problems
 	}
 	b.fileList = networks
+	b.asked = b.describeAsked()
 	if err := b.user.CheckReadable(b.File); err != nil {
 		problems.Warnf("file", "user %s, who the server becomes, cannot read %s at a reload: %v", b.user.Name, b.File, err)
 	}
@@ -144,8 +149,8 @@ func (b *Blocklist) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 	if !addr.IsValid() {
 		return mail.Continue("the client has no address"), nil
 	}
-	if _, ok := b.allowed(addr); ok {
-		return mail.Continue("allowed by the settings"), nil
+	if n, ok := b.allowed(addr); ok {
+		return mail.Continue(fmt.Sprintf("%s is in %s, which the settings allow", addr, n)), nil
 	}
 	if n, ok := b.networks.find(addr); ok {
 		return b.refuse(tx.Stage, fmt.Sprintf("%s is blocked by the settings", n)), nil
@@ -156,7 +161,7 @@ func (b *Blocklist) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 	now := b.now()
 	block, ok := b.blocks.BlockedBy(addr, now, b.Sources)
 	if !ok {
-		return mail.Continue("not blocked"), nil
+		return mail.Continue(b.notBlocked(tx.Stage, addr)), nil
 	}
 	if b.spared(block.Source, addr, now) {
 		spared := block
@@ -166,6 +171,34 @@ func (b *Blocklist) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 	}
 	return b.refuse(tx.Stage, fmt.Sprintf("%s; see: mox-like blocklist why %s", describe(block), addr)), nil
 }
+
+// notBlocked says what an address was held against. That is written once for
+// clients that connect, whose addresses are in the trace anyway.
+func (b *Blocklist) notBlocked(stage mail.Stage, addr netip.Addr) string {
+	if stage == mail.StageConnect {
+		return b.asked
+	}
+	return addr.String() + " is " + b.asked
+}
+
+// describeAsked says against what addresses are held, and how many networks that has
+// where they are the handler's own.
+func (b *Blocklist) describeAsked() string {
+	text := "not blocked, by any source"
+	if len(b.Sources) > 0 {
+		text = "not blocked, by " + strings.Join(b.Sources, ", ")
+	}
+	if len(b.Networks) > 0 {
+		text += fmt.Sprintf(", by the settings (%d)", len(b.Networks))
+	}
+	if b.File != "" {
+		text += fmt.Sprintf(", by the file %s (%d)", b.File, b.fileList.len())
+	}
+	return mail.Printable(text, maxAsked)
+}
+
+// maxAsked leaves room for an address in a reason.
+const maxAsked = 400
 
 func (b *Blocklist) spared(source string, addr netip.Addr, now time.Time) bool {
 	return slices.ContainsFunc(b.users, func(s sparer) bool { return s.Spares(source, addr, now) })

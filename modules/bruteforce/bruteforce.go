@@ -32,7 +32,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -233,14 +232,15 @@ func (b *Bruteforce) Handle(ctx context.Context, tx *mail.Transaction) (mail.Ver
 
 // excused tells why nothing is counted from an address, "" if it is.
 func (b *Bruteforce) excused(addr netip.Addr) string {
-	switch {
-	case !addr.IsValid():
+	if !addr.IsValid() {
 		return "the client has no address"
-	case len(b.Exempt) > 0 && slices.ContainsFunc(b.Exempt, func(n netip.Prefix) bool { return n.Contains(addr) }):
-		return "the network is exempt"
-	default:
-		return ""
 	}
+	for _, n := range b.Exempt {
+		if n.Contains(addr) {
+			return fmt.Sprintf("%s is in the exempt network %s", addr, n)
+		}
+	}
+	return ""
 }
 
 // block gives the block of an address, which in monitor mode may be one that was
@@ -258,7 +258,7 @@ func (b *Bruteforce) connect(addr netip.Addr) mail.Verdict {
 	block, ok := b.block(addr, now)
 	switch {
 	case !ok:
-		return mail.Continue("not blocked")
+		return mail.Continue("the client's address is not blocked by " + Source)
 	case b.service.Spares(Source, addr, now):
 		return mail.Continue(describe(block) + "; users have logged in from this address lately, so only they may")
 	default:

@@ -95,10 +95,8 @@ func (s *Service) decide(a attempt, l limits, blocked, trial bool, now time.Time
 	if !a.trial {
 		src.pending++
 	}
-	if failed == 0 {
-		return decision{reason: "no failed logins"}
-	}
-	return decision{reason: fmt.Sprintf("%s from %s in %s", logins(failed), a.network, window)}
+	return decision{reason: fmt.Sprintf("%s from %s in %s, the limit is %d; no lock of account %s holds there",
+		logins(failed), a.network, window, limit, mail.Printable(a.account, maxName))}
 }
 
 // ofStrangers are the failures that count for who has not logged in from there
@@ -107,7 +105,10 @@ func ofStrangers(e event) bool { return e.kind != kindOwner }
 
 // logins counts failed logins in words.
 func logins(n int) string {
-	if n == 1 {
+	switch n {
+	case 0:
+		return "no failed logins"
+	case 1:
 		return "1 failed login"
 	}
 	return fmt.Sprintf("%d failed logins", n)

@@ -150,7 +150,7 @@ func TestMonitor(t *testing.T) {
 	if got := s.auth("198.51.100.77", alice, wrong); got.Handler != "password" || !strings.Contains(got.own(), "is locked until") {
 		t.Errorf("locked account: %q, %q", got.Handler, got.own())
 	}
-	if got := s.auth(atHome, alice, right); got.Refused() || got.own() != "no failed logins" {
+	if got := s.auth(atHome, alice, right); got.Refused() || got.own() != "no failed logins from 192.0.2.10/32 in 15m, the limit is 15; no lock of account alice@example.test holds there" {
 		t.Errorf("owner: %v, %q", got.Reply, got.own())
 	}
 	if len(s.why(attacker)) != 0 || len(s.locks()) != 0 || s.rows("blocklist") != 0 || s.rows("bruteforce_lock") != 0 {

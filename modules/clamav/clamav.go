@@ -86,7 +86,11 @@ func (c *ClamAV) Provision(ctx *core.Context) error {
 	if err != nil {
 		return err
 	}
-	c.client = &client{address: c.Address, gate: shared, connectTimeout: c.ConnectTimeout}
+	asked, err := core.Shared(ctx, fmt.Sprintf("clamav/version/%s", c.Address), func() (*version, error) { return newVersion(c.Address), nil })
+	if err != nil {
+		return err
+	}
+	c.client = &client{address: c.Address, gate: shared, connectTimeout: c.ConnectTimeout, version: asked}
 	return nil
 }
 
@@ -126,16 +130,26 @@ func (c *ClamAV) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict
 	case err != nil:
 		return mail.Verdict{}, err
 	}
-	took := c.now().Sub(began).Round(time.Microsecond)
+	scanned := c.describe(tx.Message.Size, c.now().Sub(began))
 	switch answer.status {
 	case statusInfected:
-		return c.infected(tx, answer.detail, took), nil
+		return c.infected(tx, answer.detail, scanned), nil
 	case statusTooLarge:
-		return c.tooLarge(tx, fmt.Sprintf("not scanned in whole: clamd says %s, in %s", answer.detail, took)), nil
+		return c.tooLarge(tx, fmt.Sprintf("not scanned in whole: clamd says %s, %s", answer.detail, scanned)), nil
 	default:
 		c.mark(tx, "Clean")
-		return mail.Continue("clean, in " + took.String()), nil
+		return mail.Continue("clean, " + scanned), nil
 	}
+}
+
+// describe says what was scanned, by which version if that is known, and how long it
+// took.
+func (c *ClamAV) describe(size int64, took time.Duration) string {
+	by := ""
+	if version := c.client.version.get(c.now()); version != "" {
+		by = ", by " + version
+	}
+	return fmt.Sprintf("%d bytes%s, in %s", size, by, took.Round(time.Microsecond))
 }
 
 // mark says in the message what was found.
@@ -144,9 +158,9 @@ func (c *ClamAV) mark(tx *mail.Transaction, status string) {
 	tx.AddHeaderField(fieldStatus, status)
 }
 
-func (c *ClamAV) infected(tx *mail.Transaction, signature string, took time.Duration) mail.Verdict {
+func (c *ClamAV) infected(tx *mail.Transaction, signature, scanned string) mail.Verdict {
 	c.mark(tx, "Infected ("+signature+")")
-	reason := fmt.Sprintf("infected with %s, in %s", signature, took)
+	reason := "infected with " + signature + ", " + scanned
 	switch c.Infected {
 	case "quarantine":
 		return mail.Quarantine(reason)

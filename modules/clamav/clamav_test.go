@@ -12,13 +12,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mox-like/mox-like/core/backend"
-
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
+	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newHandler gives a handler with the defaults, but for what set changes.
 func newHandler(address backend.Address, set func(*ClamAV)) *ClamAV {
@@ -98,13 +101,13 @@ func zipped(tb testing.TB, content []byte) []byte {
 
 func TestClamdFindsWhatIsInMessages(t *testing.T) {
 	t.Parallel()
-	clamd := startClamd(t)
+	clamd := daemon.Run(t, daemon.Clamd{})
 	infected := mail.Verdict{
 		Action: mail.ActionReject,
 		Reply:  mail.NewReply(554, 7, 1, "Message contains a virus: Eicar-Test-Signature.UNOFFICIAL"),
-		Reason: "infected with Eicar-Test-Signature.UNOFFICIAL, in ",
+		Reason: "infected with Eicar-Test-Signature.UNOFFICIAL, %d bytes, in ",
 	}
-	clean := mail.Verdict{Reason: "clean, in "}
+	clean := mail.Verdict{Reason: "clean, %d bytes, in "}
 	tests := map[string]struct {
 		raw  []byte
 		want mail.Verdict
@@ -113,13 +116,13 @@ func TestClamdFindsWhatIsInMessages(t *testing.T) {
 		"empty":                 {nil, clean},
 		"one chunk exactly":     {plain(strings.Repeat("x", chunkSize-len(plain("")))), clean},
 		"several chunks":        {plain(strings.Repeat("some text\r\n", 100_000)), clean},
-		"plain":                 {[]byte(eicar), infected},
-		"behind several chunks": {attachment(append(bytes.Repeat([]byte("some text "), 100_000), eicar...)), infected},
-		"base64 in MIME":        {attachment([]byte(eicar)), infected},
-		"zip in base64":         {attachment(zipped(t, []byte(eicar))), infected},
+		"plain":                 {[]byte(daemon.EICAR), infected},
+		"behind several chunks": {attachment(append(bytes.Repeat([]byte("some text "), 100_000), daemon.EICAR...)), infected},
+		"base64 in MIME":        {attachment([]byte(daemon.EICAR)), infected},
+		"zip in base64":         {attachment(zipped(t, []byte(daemon.EICAR))), infected},
 		"clean zip":             {attachment(zipped(t, []byte("some text"))), clean},
 	}
-	for _, address := range []backend.Address{clamd.unix, clamd.tcp} {
+	for _, address := range []backend.Address{clamd.Unix, clamd.TCP} {
 		for name, test := range tests {
 			t.Run(address.Network+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -128,7 +131,9 @@ func TestClamdFindsWhatIsInMessages(t *testing.T) {
 					t.Fatal(err)
 				}
 				got.Reason = withoutDuration(t, got.Reason)
-				if diff := cmp.Diff(test.want, got); diff != "" {
+				want := test.want
+				want.Reason = fmt.Sprintf(want.Reason, len(test.raw))
+				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("verdict (-want +got):\n%s", diff)
 				}
 			})
@@ -149,7 +154,7 @@ func withoutDuration(tb testing.TB, reason string) string {
 
 func TestInfectedSetting(t *testing.T) {
 	t.Parallel()
-	clamd := startClamd(t)
+	clamd := daemon.Run(t, daemon.Clamd{})
 	tests := map[string]mail.Action{
 		"reject":     mail.ActionReject,
 		"quarantine": mail.ActionQuarantine,
@@ -158,8 +163,8 @@ func TestInfectedSetting(t *testing.T) {
 	for setting, action := range tests {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
-			tx := newTransaction(t, []byte("x-virus-status: Clean\r\nX-Virus-Scanned: forged\r\nX-Virus-Status: Clean\r\n\r\n"+eicar))
-			got, err := newHandler(clamd.unix, func(c *ClamAV) { c.Infected = setting }).Handle(t.Context(), tx)
+			tx := newTransaction(t, []byte("x-virus-status: Clean\r\nX-Virus-Scanned: forged\r\nX-Virus-Status: Clean\r\n\r\n"+daemon.EICAR))
+			got, err := newHandler(clamd.Unix, func(c *ClamAV) { c.Infected = setting }).Handle(t.Context(), tx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,14 +188,14 @@ func TestInfectedSetting(t *testing.T) {
 
 func TestTooLargeIsNeverAPassInSilence(t *testing.T) {
 	t.Parallel()
-	streams := startClamd(t, "StreamMaxLength 1M", "MaxFileSize 25M")
-	files := startClamd(t, "StreamMaxLength 25M", "MaxFileSize 1M")
+	streams := daemon.Run(t, daemon.Clamd{Settings: []string{"StreamMaxLength 1M", "MaxFileSize 25M"}})
+	files := daemon.Run(t, daemon.Clamd{Settings: []string{"StreamMaxLength 25M", "MaxFileSize 1M"}})
 	large := plain(strings.Repeat("some text\r\n", 300_000))
 	limits := map[string]*ClamAV{
-		"max_size":             newHandler(streams.unix, func(c *ClamAV) { c.MaxSize = 1 << 20 }),
-		"StreamMaxLength/unix": newHandler(streams.unix, nil),
-		"StreamMaxLength/tcp":  newHandler(streams.tcp, nil),
-		"MaxFileSize":          newHandler(files.unix, nil),
+		"max_size":             newHandler(streams.Unix, func(c *ClamAV) { c.MaxSize = 1 << 20 }),
+		"StreamMaxLength/unix": newHandler(streams.Unix, nil),
+		"StreamMaxLength/tcp":  newHandler(streams.TCP, nil),
+		"MaxFileSize":          newHandler(files.Unix, nil),
 	}
 	settings := map[string]struct {
 		action mail.Action
@@ -228,14 +233,14 @@ func TestTooLargeIsNeverAPassInSilence(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	clamd := startClamd(t, "MaxThreads 4", "MaxQueue 8")
-	c := newHandler(clamd.unix, func(c *ClamAV) { c.MaxConnections = 4 })
+	clamd := daemon.Run(t, daemon.Clamd{Settings: []string{"MaxThreads 4", "MaxQueue 8"}})
+	c := newHandler(clamd.Unix, func(c *ClamAV) { c.MaxConnections = 4 })
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
 			raw, want := plain(fmt.Sprintf("message %d\r\n", i)), mail.ActionContinue
 			if i%3 == 0 {
-				raw, want = attachment([]byte(eicar)), mail.ActionReject
+				raw, want = attachment([]byte(daemon.EICAR)), mail.ActionReject
 			}
 			got, err := c.Handle(t.Context(), newTransaction(t, raw))
 			if err != nil || got.Action != want {
@@ -248,7 +253,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestNoDaemonIsAnError(t *testing.T) {
 	t.Parallel()
-	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/clamd.sock"}, {Network: "tcp", Name: fmt.Sprint("127.0.0.1:", freePort(t))}} {
+	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/clamd.sock"}, {Network: "tcp", Name: coretest.Faulty(t, coretest.FaultRefused, "").Address}} {
 		tx := newTransaction(t, append([]byte("X-Virus-Status: Clean\r\n"), plain("Hello\r\n")...))
 		verdict, err := newHandler(address, nil).Handle(t.Context(), tx)
 		if err == nil {
@@ -323,9 +328,9 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func BenchmarkScan4KB(b *testing.B) {
-	clamd := startClamd(b)
+	clamd := daemon.Run(b, daemon.Clamd{})
 	raw := plain(strings.Repeat("Some text of a line in a message.\r\n", 118))
-	for _, address := range []backend.Address{clamd.unix, clamd.tcp} {
+	for _, address := range []backend.Address{clamd.Unix, clamd.TCP} {
 		b.Run(address.Network, func(b *testing.B) {
 			c := newHandler(address, nil)
 			b.SetBytes(int64(len(raw)))
@@ -341,23 +346,23 @@ func BenchmarkScan4KB(b *testing.B) {
 
 func TestSettingsFromTheFile(t *testing.T) {
 	t.Parallel()
-	clamd := startClamd(t)
+	clamd := daemon.Run(t, daemon.Clamd{})
 	kit := coretest.New(t, coretest.Options{})
-	c := coretest.Load[*ClamAV](t, kit, "handler.clamav", fmt.Sprintf("clamav {\n address = %q\n}", clamd.unix))
+	c := coretest.Load[*ClamAV](t, kit, "handler.clamav", fmt.Sprintf("clamav {\n address = %q\n}", clamd.Unix))
 	got := *c
 	got.client, got.now, got.hostname = nil, nil, ""
 	want := ClamAV{
-		Address: clamd.unix, Infected: "reject", TooLarge: "accept", MaxSize: 25 << 20,
+		Address: clamd.Unix, Infected: "reject", TooLarge: "accept", MaxSize: 25 << 20,
 		MaxConnections: 10, ConnectTimeout: 5 * time.Second,
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(ClamAV{}, backend.Address{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
-	verdict, err := c.Handle(t.Context(), newTransaction(t, attachment([]byte(eicar))))
+	verdict, err := c.Handle(t.Context(), newTransaction(t, attachment([]byte(daemon.EICAR))))
 	if err != nil || verdict.Action != mail.ActionReject {
 		t.Errorf("verdict %+v, %v; want a rejection", verdict, err)
 	}
-	other := coretest.Load[*ClamAV](t, kit, "handler.clamav", fmt.Sprintf("clamav \"again\" {\n address = %q\n infected = \"tag\"\n}", clamd.unix))
+	other := coretest.Load[*ClamAV](t, kit, "handler.clamav", fmt.Sprintf("clamav \"again\" {\n address = %q\n infected = \"tag\"\n}", clamd.Unix))
 	if other.client.gate != c.client.gate {
 		t.Error("two handlers of one clamd do not share its connections")
 	}

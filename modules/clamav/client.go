@@ -27,6 +27,7 @@ type client struct {
 	address        backend.Address
 	gate           *backend.Gate
 	connectTimeout time.Duration
+	version        *version // nil in a client that does not ask for it
 }
 
 // status is what clamd says of a message.

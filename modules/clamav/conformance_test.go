@@ -7,10 +7,12 @@ import (
 
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 func TestConformance(t *testing.T) {
-	clamd := startClamd(t)
+	clamd := daemon.Run(t, daemon.Clamd{})
+	address := withoutVersion(t, clamd.Unix)
 	block := func(address any, settings ...string) string {
 		return fmt.Sprintf("clamav {\naddress = %q\n%s\n}", fmt.Sprint(address), strings.Join(settings, "\n"))
 	}
@@ -20,12 +22,12 @@ func TestConformance(t *testing.T) {
 		{Config: block("unix:"), Attribute: "address"},
 		{Config: block("unix:/" + strings.Repeat("x", 107)), Attribute: "address"},
 		{Config: block("tcp:127.0.0.1"), Attribute: "address"},
-		{Config: block(clamd.unix, `infected = "accept"`), Attribute: "infected", Code: "config/bad-value"},
-		{Config: block(clamd.unix, `too_large = "tag"`), Attribute: "too_large", Code: "config/bad-value"},
-		{Config: block(clamd.unix, `max_size = "1"`), Attribute: "max_size"},
-		{Config: block(clamd.unix, "max_connections = 0"), Attribute: "max_connections"},
-		{Config: block(clamd.unix, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
-		{Config: block(clamd.unix, `stage = "rcpt"`), Attribute: "stage"},
+		{Config: block(clamd.Unix, `infected = "accept"`), Attribute: "infected", Code: "config/bad-value"},
+		{Config: block(clamd.Unix, `too_large = "tag"`), Attribute: "too_large", Code: "config/bad-value"},
+		{Config: block(clamd.Unix, `max_size = "1"`), Attribute: "max_size"},
+		{Config: block(clamd.Unix, "max_connections = 0"), Attribute: "max_connections"},
+		{Config: block(clamd.Unix, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
+		{Config: block(clamd.Unix, `stage = "rcpt"`), Attribute: "stage"},
 	}
 	suite := coretest.HandlerSuite{
 		ID: "handler.clamav", Bad: bad,
@@ -37,7 +39,7 @@ func TestConformance(t *testing.T) {
 		"infected = \"quarantine\"\ntoo_large = \"defer\"",
 		"infected = \"tag\"\ntoo_large = \"quarantine\"",
 	} {
-		suite.Config = block(clamd.unix, settings, `max_size = "1KiB"`)
+		suite.Config = block(address, settings, `max_size = "1KiB"`)
 		coretest.TestHandler(t, suite)
 	}
 }
@@ -52,7 +54,7 @@ func infectedOrLarge(tb testing.TB, stage mail.Stage, n int) *mail.Transaction {
 	body := "Hello.\r\n"
 	switch n % 3 {
 	case 1:
-		body = eicar + "\r\n"
+		body = daemon.EICAR + "\r\n"
 	case 2:
 		body = strings.Repeat("Hello.\r\n", 200)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // largeSize is how long the messages of these tests are.
@@ -68,7 +69,7 @@ func scanLarge(tb testing.TB, c *ClamAV, m *mail.Message) mail.Verdict {
 // TestLargeMessages has a real clamd look at messages of 100 MB, whose end is what
 // counts.
 func TestLargeMessages(t *testing.T) {
-	clamd := startClamd(t, "StreamMaxLength 200M", "MaxFileSize 200M", "MaxScanSize 400M")
+	clamd := daemon.Run(t, daemon.Clamd{Settings: []string{"StreamMaxLength 200M", "MaxFileSize 200M", "MaxScanSize 400M"}})
 	const head = "From: a@example.test\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"x\"\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\n"
 	file := func(name string, content []byte) string {
 		return "\r\n--x\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=" +
@@ -79,11 +80,11 @@ func TestLargeMessages(t *testing.T) {
 		want            mail.Action
 	}{
 		{"clean", head, file("file.bin", []byte("Nothing.")), mail.ActionContinue},
-		{"plain", "From: a@example.test\r\n\r\n", eicar + "\r\n", mail.ActionReject},
-		{"base64", head, file("file.bin", []byte(eicar)), mail.ActionReject},
-		{"zip", head, file("file.zip", zipped(t, []byte(eicar))), mail.ActionReject},
+		{"plain", "From: a@example.test\r\n\r\n", daemon.EICAR + "\r\n", mail.ActionReject},
+		{"base64", head, file("file.bin", []byte(daemon.EICAR)), mail.ActionReject},
+		{"zip", head, file("file.zip", zipped(t, []byte(daemon.EICAR))), mail.ActionReject},
 	}
-	c := newHandler(clamd.unix, func(c *ClamAV) { c.MaxSize = largeSize })
+	c := newHandler(clamd.Unix, func(c *ClamAV) { c.MaxSize = largeSize })
 	messages := make([]*mail.Message, len(tests))
 	for i, tt := range tests {
 		messages[i] = large(t, tt.head, tt.end)

@@ -49,6 +49,7 @@ func (d *discovery) record(ctx context.Context, domain string) (*record, error) 
 	count := 0
 	for _, text := range texts {
 		if r, ok := parseRecord(text); ok {
+			r.text = text
 			found = r
 			count++
 		}

@@ -248,3 +248,23 @@ func BenchmarkDMARC(b *testing.B) {
 		})
 	}
 }
+
+// TestReasonHasRecord finds that the operator sees the record and where it stands, with
+// a bound and nothing that a terminal would act on.
+func TestReasonHasRecord(t *testing.T) {
+	t.Parallel()
+	s := dnstest.Serve(t, "_dmarc.example.org. TXT \"v=DMARC1; p=reject\"\n"+
+		"_dmarc.wrong.example. TXT \"v=DMARC1; p=\\\"x\\\"\\027[31m\"\n"+
+		"_dmarc.long.example. TXT \"v=DMARC1; p=none; "+strings.Repeat("x", 200)+"\"")
+	for author, want := range map[string]string{
+		"a.example.org":  `a.example.org: fail, p=reject of _dmarc.example.org; SPF none; DKIM none; _dmarc.example.org has "v=DMARC1; p=reject"`,
+		"nothing.test":   "nothing.test: none, no record at _dmarc.nothing.test or above it",
+		"wrong.example":  `wrong.example: permerror, the record of wrong.example asks for nothing: it has no valid p, or a wrong sp or np, and no rua; _dmarc.wrong.example has "v=DMARC1; p=\"x\"?[31m"`,
+		"b.long.example": `b.long.example: fail, p=none of _dmarc.long.example; SPF none; DKIM none; _dmarc.long.example has "v=DMARC1; p=none; ` + strings.Repeat("x", 142) + `…"`,
+	} {
+		e := evaluation{discovery: discovery{resolver: s.Resolver(t)}, ids: identifiers(transaction(t, "a@b.test", "spf=none, dkim=none"))}
+		if diff := cmp.Diff(want, e.judge(t.Context(), author).String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", author, diff)
+		}
+	}
+}

@@ -53,6 +53,8 @@ type record struct {
 	psd byte
 	// reports tells that there is somebody to send reports to (rua).
 	reports bool
+	// text is what was found in the DNS, for people.
+	text string
 }
 
 // version is what makes a text a record; its letters' case counts.

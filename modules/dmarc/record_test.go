@@ -36,7 +36,7 @@ func TestParseRecord(t *testing.T) {
 		"unknown tags":          {"v=DMARC1; p=reject; xx=1; y; =; rf=afrf; ri=86400; fo=1:d", with(as)},
 		"tag again":             {"v=DMARC1; p=reject; p=none", with(as)},
 		"all": {"v=DMARC1; p=reject; sp=quarantine; np=none; adkim=s; aspf=S; t=y; psd=n; pct=20; rua=mailto:a@example.org", with(func(r *record) {
-			*r = record{PolicyReject, PolicyQuarantine, PolicyNone, "", true, true, 20, true, 'n', true}
+			*r = record{PolicyReject, PolicyQuarantine, PolicyNone, "", true, true, 20, true, 'n', true, ""}
 		})},
 		"public suffix":          {"v=DMARC1; p=reject; psd=Y", with(func(r *record) { r.psd = 'y' })},
 		"wrong values":           {"v=DMARC1; p=reject; adkim=x; aspf=; t=1; psd=z; pct=101", with(as)},

@@ -24,6 +24,7 @@ var actions = [...]string{actionAccept, actionTag, actionQuarantine, actionDefer
 const (
 	maxReason = 480
 	maxReply  = 400
+	maxRecord = 160
 	maxShown  = 4 // identifiers in a reason
 )
 
@@ -142,8 +143,19 @@ func (f *finding) reply(action string) mail.Reply {
 		"DMARC: neither SPF nor DKIM shows that this message is from %s, whose policy is %s", f.author, f.policy), maxReply))
 }
 
-// String says what was found, for the operator.
-func (f *finding) String() string { return f.author + ": " + f.result + ", " + f.explain() }
+// String says what was found, for the operator, and the record as its owner has
+// written it.
+func (f *finding) String() string {
+	text := f.author + ": " + f.result + ", " + f.explain()
+	switch {
+	case f.record != nil:
+		return fmt.Sprintf("%s; _dmarc.%s has %q", text, f.domain, mail.Printable(f.text, maxRecord))
+	case f.problem == "":
+		return text + " at _dmarc." + f.author + " or above it"
+	default:
+		return text
+	}
+}
 
 // explain says where the record is, and what it was held against.
 func (f *finding) explain() string {

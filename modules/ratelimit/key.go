@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"net/netip"
 	"slices"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -193,14 +192,14 @@ func appendFolded(text []byte, s string) []byte {
 
 // describe names what is counted by, for people.
 func (r *Ratelimit) describe(tx *mail.Transaction, recipient *mail.Recipient) string {
-	var b strings.Builder
+	var room [maxKeyText]byte
+	text := room[:0]
 	for i, p := range r.parts {
 		if i > 0 {
-			b.WriteString(", ")
+			text = append(text, ", "...)
 		}
-		b.WriteString(partNames[p])
-		b.WriteByte(' ')
-		b.Write(r.appendPart(nil, p, tx, recipient))
+		text = append(append(text, partNames[p]...), ' ')
+		text = r.appendPart(text, p, tx, recipient)
 	}
-	return b.String()
+	return string(text)
 }

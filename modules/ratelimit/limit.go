@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,5 +69,5 @@ func (l Limit) amount(used int) string {
 	if l.Size > 0 {
 		return (config.Size(used) * unit).String()
 	}
-	return fmt.Sprint(used)
+	return strconv.Itoa(used)
 }

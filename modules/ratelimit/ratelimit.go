@@ -78,6 +78,8 @@ type Ratelimit struct {
 	parts    parts
 	now      func() time.Time
 	counters *counters
+	against  string // the end of a reason
+	reasons  connectReasons
 }
 
 // Module describes the handler.
@@ -106,7 +108,7 @@ func (r *Ratelimit) Provision(c *core.Context) error {
 	if err != nil {
 		return err
 	}
-	r.counters = shared
+	r.counters, r.against = shared, r.describeLimit()
 	return nil
 }
 
@@ -154,14 +156,15 @@ func (r *Ratelimit) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 	if tx.Trial {
 		return r.try(tx, k, n), nil
 	}
-	if !r.counted(tx.Stage) {
-		if used, wait := r.counters.look(k, n, r.Limit.N, r.now()); wait > 0 {
-			return r.over(tx, tx.Recipient, used, wait), nil
-		}
-	} else if used, wait := r.counters.take(k, n, r.Limit.N, r.now()); wait > 0 {
+	ask := r.counters.look
+	if r.counted(tx.Stage) {
+		ask = r.counters.take
+	}
+	used, wait := ask(k, n, r.Limit.N, r.now())
+	if wait > 0 {
 		return r.over(tx, tx.Recipient, used, wait), nil
 	}
-	return mail.Continue("under the limit"), nil
+	return r.under(tx, tx.Recipient, used), nil
 }
 
 // handleAll counts a message for each of its recipients, or for none of them: it
@@ -169,6 +172,7 @@ func (r *Ratelimit) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdic
 func (r *Ratelimit) handleAll(tx *mail.Transaction, n int) mail.Verdict {
 	now := r.now()
 	taken := make(map[key]bool, len(tx.Envelope.Recipients))
+	var fullest fullest
 	for _, recipient := range tx.Envelope.Recipients {
 		k, ok := r.key(tx, recipient)
 		if !ok || taken[k] {
@@ -182,18 +186,15 @@ func (r *Ratelimit) handleAll(tx *mail.Transaction, n int) mail.Verdict {
 			return r.over(tx, recipient, used, wait)
 		}
 		taken[k] = true
+		fullest.see(recipient, used)
 	}
-	return mail.Continue("under the limit")
+	return r.underAll(tx, fullest)
 }
 
 // over is the verdict on who is over the limit.
 func (r *Ratelimit) over(tx *mail.Transaction, recipient *mail.Recipient, used int, wait time.Duration) mail.Verdict {
-	return mail.Defer(r.tooMuch(tx.Stage, wait), fmt.Sprintf("%s: %s in %s, limit is %s",
-		mail.Printable(r.describe(tx, recipient), maxDescription), r.Limit.amount(used), config.FormatDuration(r.Limit.Window), r.Limit))
+	return mail.Defer(r.tooMuch(tx.Stage, wait), r.reason(tx, recipient, used))
 }
-
-// maxDescription leaves room for the numbers in a reason.
-const maxDescription = 400
 
 // Observe counts a recipient that was refused for good, by whomever, but not where
 // when keeps this handler out.

@@ -241,19 +241,70 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-func TestHandleAllocatesNothing(t *testing.T) {
+// TestHandleAllocatesLittle finds that a client that connects costs nothing, once the
+// text for its number of connections is made, and others the text.
+func TestHandleAllocatesLittle(t *testing.T) {
 	c := coretest.NewClock(start)
-	for _, keys := range []string{`"ip"`, `["ip", "from", "rcpt"]`, `"user"`} {
-		r := load(t, c, "ratelimit {\nkey = "+keys+"\nlimit = \"1000000/1h\"\n}")
-		tx := event{ip: "192.0.2.1", user: "alice@example.test", from: "Bob@example.org", rcpt: "carol@example.net"}.transaction(t)
+	for _, tt := range []struct {
+		keys  string
+		stage mail.Stage
+		most  float64
+	}{
+		{`"ip"`, mail.StageConnect, 0},
+		{`["ip", "from", "rcpt"]`, mail.StageRcpt, 3},
+		{`"user"`, mail.StageMail, 3},
+	} {
+		r := load(t, c, "ratelimit {\nkey = "+tt.keys+"\nlimit = \"1000000/1h\"\n}")
 		ctx := t.Context()
-		allocs := testing.AllocsPerRun(100, func() {
-			if _, err := r.Handle(ctx, tx); err != nil {
-				t.Fatal(err)
+		var allocs float64
+		for _, ip := range []string{"192.0.2.1", "192.0.2.2"} { // the second finds what the first has made
+			tx := event{ip: ip, user: "alice@example.test", from: "Bob@example.org", rcpt: "carol@example.net", stage: tt.stage}.transaction(t)
+			allocs = testing.AllocsPerRun(100, func() {
+				if _, err := r.Handle(ctx, tx); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if allocs > tt.most {
+			t.Errorf("key %s: %g allocations, want %g", tt.keys, allocs, tt.most)
+		}
+	}
+}
+
+// TestReasonsBelowTheLimit finds that a reason has the numbers also where nobody is
+// refused.
+func TestReasonsBelowTheLimit(t *testing.T) {
+	t.Parallel()
+	e := event{ip: "2001:db8::1", user: "alice@example.test", from: "bob@example.org", rcpt: "carol@example.net"}
+	for _, tt := range []struct {
+		settings string
+		stage    mail.Stage
+		want     []string
+	}{
+		{"key = \"ip\"\nlimit = \"9/15m\"", mail.StageConnect, []string{"ip: 1 in 15m, limit is 9/15m", "ip: 2 in 15m, limit is 9/15m"}},
+		{"key = \"ip\"\nlimit = \"9/15m\"", mail.StageMail, []string{"ip 2001:db8::/64: 1 in 15m, limit is 9/15m"}},
+		{"key = [\"user\", \"rcpt\"]\nlimit = \"9/1h\"", mail.StageRcpt, []string{"user alice@example.test, rcpt carol@example.net: 1 in 1h, limit is 9/1h"}},
+		{"key = \"from\"\nlimit = \"9/1h\"\ncount = \"failed\"", mail.StageRcpt, []string{"from bob@example.org: 0 in 1h, limit is 9/1h"}},
+		{"key = \"from\"\nlimit = \"9MiB/1h\"", mail.StageData, []string{"from bob@example.org: 1KiB in 1h, limit is 9MiB/1h", "from bob@example.org: 2KiB in 1h, limit is 9MiB/1h"}},
+	} {
+		r := load(t, coretest.NewClock(start), "ratelimit {\n"+tt.settings+"\n}")
+		e.stage = tt.stage
+		for _, want := range tt.want {
+			if v := handle(t, r, e); v.Action != mail.ActionContinue || v.Reason != want {
+				t.Errorf("%s at %s: %s, %q, want %q", tt.settings, tt.stage, v.Action, v.Reason, want)
 			}
-		})
-		if allocs > 0 {
-			t.Errorf("key %s: %g allocations", keys, allocs)
+		}
+	}
+	tx := event{stage: mail.StageData}.transaction(t)
+	r := load(t, coretest.NewClock(start), "ratelimit {\nkey = \"rcpt\"\nstage = \"data\"\nlimit = \"9/1h\"\n}")
+	for i, name := range []string{"bob", "carol", "dave"} {
+		tx.Envelope.Recipients = []*mail.Recipient{{Address: mail.Address{LocalPart: name, Domain: "example.net"}}}
+		if name == "dave" {
+			tx.Envelope.Recipients = append(tx.Envelope.Recipients, &mail.Recipient{Address: mail.Address{LocalPart: "bob", Domain: "example.net"}})
+		}
+		want := "rcpt " + []string{"bob", "carol", "bob"}[i] + "@example.net: " + []string{"1", "1", "2"}[i] + " in 1h, limit is 9/1h"
+		if v, err := r.Handle(t.Context(), tx); err != nil || v.Reason != want {
+			t.Errorf("%s: %q, %v, want %q", name, v.Reason, err, want)
 		}
 	}
 }

@@ -33,24 +33,29 @@ func (r *Ratelimit) try(tx *mail.Transaction, k key, n int) mail.Verdict {
 	if wait > 0 {
 		return r.over(tx, tx.Recipient, used+t.counted[k], wait)
 	}
+	used += t.counted[k]
 	if r.counted(tx.Stage) {
 		t.counted[k] += n
+		used += n
 	}
-	return mail.Continue("under the limit")
+	return r.under(tx, tx.Recipient, used)
 }
 
 // tryAll judges a message on trial for each of its recipients.
 func (r *Ratelimit) tryAll(tx *mail.Transaction, n int) mail.Verdict {
+	var fullest fullest
 	for _, recipient := range tx.Envelope.Recipients {
 		k, ok := r.key(tx, recipient)
 		if !ok {
 			continue
 		}
-		if used, wait := r.counters.peek(k, n, r.Limit.N, r.now()); wait > 0 {
+		used, wait := r.counters.peek(k, n, r.Limit.N, r.now())
+		if wait > 0 {
 			return r.over(tx, recipient, used, wait)
 		}
+		fullest.see(recipient, used+n)
 	}
-	return mail.Continue("under the limit")
+	return r.underAll(tx, fullest)
 }
 
 // peek tells what take would, and leaves the counter as it is: time on trial may be

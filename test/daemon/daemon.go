@@ -1,24 +1,21 @@
-// Package daemon starts for tests the real daemons that the server asks: each for
-// one test, in a folder of its own, without a network. A daemon that is not
+// Package daemon starts for tests the real daemons that the server asks: each in a
+// folder of its own, at addresses of its own, without a network. A daemon that is not
 // installed fails the test.
 package daemon
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/core/backend"
 )
 
 // EICAR is the file that every virus scanner calls a virus (https://www.eicar.org),
@@ -29,142 +26,203 @@ const (
 	GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 )
 
-// patience bounds a start.
-const patience = time.Minute
+// patience bounds a start, and haste an answer.
+const (
+	patience = time.Minute
+	haste    = 10 * time.Second
+)
 
-const clamdConf = `Foreground yes
-LocalSocket DIR/clamd.sock
-DatabaseDirectory DIR
-OfficialDatabaseOnly no
-TemporaryDirectory DIR
-LogFile DIR/clamd.log
-SelfCheck 0
-StreamMaxLength 25M
-MaxFileSize 25M
-AlertExceedsMax yes
-Bytecode no
-PhishingSignatures no
-`
-
-// Clamd runs a clamd in dir that knows EICAR alone, and gives its socket and a
-// function that kills it. It can be started again on the same folder.
-func Clamd(tb testing.TB, dir string) (socket string, kill func()) {
-	tb.Helper()
-	socket = filepath.Join(dir, "clamd.sock")
-	settings := filepath.Join(dir, "clamd.conf")
-	err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "test.ndb"), []byte("Eicar-Test-Signature:0:*:"+hex.EncodeToString([]byte(EICAR))+"\n"), 0o600),
-		os.WriteFile(settings, []byte(strings.ReplaceAll(clamdConf, "DIR", dir)), 0o600),
-	)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	kill = start(tb, exec.Command(Program(tb, "clamd"), "--config-file="+settings)) //nolint:gosec // the test says what
-	await(tb, socket, "zPING\x00", "PONG")
-	return socket, kill
+// Kind is a daemon with its settings: Clamd, Spamd, Rspamd or Milter.
+type Kind interface {
+	// Start runs the daemon, and returns once it answers. Whoever calls it calls Stop
+	// in the end.
+	Start() (*Daemon, error)
 }
 
-// Spamd runs a spamd whose rules are Debian's and these settings, and gives its
-// socket and a function that kills it. Further arguments are spamd's own.
-func Spamd(tb testing.TB, settings string, args ...string) (socket string, kill func()) {
+// Daemon is one that runs. It is not for several goroutines at once.
+type Daemon struct {
+	// Unix and TCP are where it listens, and Controller where a rspamd can be taught.
+	// Those that a kind does not have are zero.
+	Unix, TCP, Controller backend.Address
+
+	dir     string
+	command func() *exec.Cmd
+	answers func() error // nil once it serves
+
+	output  bytes.Buffer // of the one that runs; for others once it has ended
+	running *os.Process  // nil if none runs
+	ended   chan struct{}
+}
+
+// Run starts a daemon for one test. What it wrote is shown if the test fails.
+func Run(tb testing.TB, kind Kind) *Daemon {
 	tb.Helper()
-	// The folders of a test are for its owner alone, and spamd leaves root.
-	dir := tb.TempDir()
-	etc, home := filepath.Join(dir, "etc"), filepath.Join(dir, "home")
-	err := errors.Join(
-		os.Chmod(filepath.Dir(dir), 0o755), //nolint:gosec // of a test
-		os.Mkdir(home, 0o755),              //nolint:gosec // of a test
-		os.CopyFS(etc, os.DirFS("/etc/spamassassin")),
-		os.WriteFile(filepath.Join(etc, "zz_test.cf"), []byte("dns_available no\nskip_rbl_checks 1\n"+settings), 0o644), //nolint:gosec // spamd reads it as another user
-	)
+	d, err := kind.Start()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	socket = filepath.Join(dir, "spamd.sock")
-	args = append(args, "--local", "--nouser-config", "--siteconfigpath="+etc, "--helper-home-dir="+home, "--listen="+socket, "--socketmode=0666",
-		"--min-children=1", "--max-children=2", "--syslog=stderr")
-	if os.Getuid() == 0 {
-		args = append(args, "--username=nobody")
-		give(tb, home, "nobody")
+	tb.Cleanup(func() {
+		if err := d.Stop(); err != nil {
+			tb.Error(err)
+		}
+		if tb.Failed() {
+			tb.Log(d.last())
+		}
+	})
+	return d
+}
+
+// Restart starts the daemon again, after Kill, as it was: with what it has stored, and
+// at the same addresses.
+func (d *Daemon) Restart(tb testing.TB) {
+	tb.Helper()
+	d.Kill()
+	if err := d.start(); err != nil {
+		tb.Fatal(err)
 	}
-	cmd := exec.Command(Program(tb, "spamd"), args...) //nolint:gosec // the test says what
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	kill = start(tb, cmd)
-	await(tb, socket, "PING SPAMC/1.5\r\n\r\n", "PONG")
-	return socket, kill
+}
+
+// Kill ends the daemon with its children, as a crash would. A daemon that has ended
+// stays so.
+func (d *Daemon) Kill() {
+	if d.running == nil {
+		return
+	}
+	_ = syscall.Kill(-d.running.Pid, syscall.SIGKILL) // it may have ended already
+	<-d.ended
+	d.running = nil
+	// Its children close their output first, and their sockets later.
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for _, at := range []backend.Address{d.Unix, d.TCP, d.Controller} {
+		for at.Network != "" && ask(at, "", "") == nil {
+			<-tick.C
+		}
+	}
+}
+
+// Stop ends the daemon and removes its files.
+func (d *Daemon) Stop() error {
+	d.Kill()
+	return os.RemoveAll(d.dir)
+}
+
+// run makes a folder for a daemon, prepares it and starts the daemon.
+func run(program string, prepare func(d *Daemon, path string) error) (*Daemon, error) {
+	path, err := find(program)
+	if err != nil {
+		return nil, err
+	}
+	// The path of a socket must be short, which one with the name of a test is not.
+	dir, err := os.MkdirTemp("", program)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{dir: dir}
+	if err = prepare(d, path); err == nil {
+		err = d.start()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("run %s: %w", program, err), d.Stop())
+	}
+	return d, nil
+}
+
+// start starts the process and waits until it answers.
+func (d *Daemon) start() error {
+	cmd := d.command()
+	d.output.Reset()
+	cmd.Stdout, cmd.Stderr = &d.output, &d.output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children go with it
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed, or says why itself
+	}()
+	d.running, d.ended = cmd.Process, ended
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(patience)
+	for {
+		err := d.answers()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return fmt.Errorf("it ended early: %s\n%s", cmd.ProcessState, d.last())
+		case <-limit:
+			d.Kill()
+			return fmt.Errorf("it does not serve within %s: %w\n%s", patience, err, d.last())
+		}
+	}
+}
+
+// last gives the end of what a daemon wrote that has ended.
+func (d *Daemon) last() string {
+	text := d.output.String()
+	return d.dir + ":\n" + text[max(0, len(text)-4000):]
+}
+
+// ask says something to a daemon, and looks for what it must answer before it closes.
+func ask(at backend.Address, question, want string) error {
+	conn, err := net.Dial(at.Network, at.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if want == "" {
+		return nil
+	}
+	if err := conn.SetDeadline(time.Now().Add(haste)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, question); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err == nil && !bytes.Contains(answer, []byte(want)) {
+		err = fmt.Errorf("it answers %q", answer)
+	}
+	return err
 }
 
 // Program gives the path of a program.
 func Program(tb testing.TB, name string) string {
 	tb.Helper()
-	path, err := exec.LookPath(name)
+	path, err := find(name)
 	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name) // some users have these outside of their path
-	}
-	if err != nil {
-		tb.Fatalf("this test needs %s: run make deps, which installs it", name)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-// give makes a user of this machine the owner of a folder.
-func give(tb testing.TB, dir, name string) {
-	tb.Helper()
-	account, err := user.Lookup(name)
+// find looks for a program where some users have it outside of their path, too.
+func find(name string) (string, error) {
+	path, err := exec.LookPath(name)
 	if err != nil {
-		tb.Fatal(err)
-	}
-	uid, err := strconv.Atoi(account.Uid)
-	if err == nil {
-		err = os.Chown(dir, uid, -1)
+		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {
-		tb.Fatal(err)
+		return "", fmt.Errorf("find %s: %w; run make deps, which installs what tests need", name, err)
 	}
+	return path, nil
 }
 
-// start starts a daemon and gives a function that kills it with its children. What
-// it wrote is shown if the test fails.
-func start(tb testing.TB, cmd *exec.Cmd) (kill func()) {
-	tb.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("start %s: %v", cmd.Path, err)
+// freePort gives an address on loopback that nobody uses.
+func freePort() (backend.Address, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return backend.Address{}, err
 	}
-	kill = sync.OnceFunc(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
-		_ = cmd.Wait()                                      // it was killed
-		if text := output.String(); tb.Failed() {
-			tb.Logf("output of %s:\n%s", cmd.Path, text[max(0, len(text)-4000):])
-		}
-	})
-	tb.Cleanup(kill)
-	return kill
+	return backend.Address{Network: "tcp", Name: l.Addr().String()}, l.Close()
 }
 
-// await waits until a daemon answers.
-func await(tb testing.TB, socket, question, want string) {
-	tb.Helper()
-	answers := func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close() }()
-		_, err = io.WriteString(conn, question)
-		answer, readErr := io.ReadAll(conn)
-		return err == nil && readErr == nil && bytes.Contains(answer, []byte(want))
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(patience)
-	for !answers() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			tb.Fatalf("nothing answers at %s within %s", socket, patience)
-		}
-	}
+// write writes a file that daemons may read that have left root.
+func write(path, text string) error {
+	return os.WriteFile(path, []byte(text), 0o644) //nolint:gosec // see above
 }

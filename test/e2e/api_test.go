@@ -15,6 +15,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/tuning"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // administered is a listener for the API on a Unix socket in the data directory.
@@ -23,7 +24,7 @@ const administered = "\nlistener \"admin\" \"api\" {}\n"
 // ask has curl make a request, and gives the status and the body of the answer.
 func ask(t *testing.T, args ...string) (status, body string) {
 	t.Helper()
-	r := run(t, command(t, program(t, "curl"), append([]string{"--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}"}, args...)...))
+	r := run(t, command(t, daemon.Program(t, "curl"), append([]string{"--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}"}, args...)...))
 	if r.code != 0 {
 		t.Fatalf("curl %q: exit status %d\n%s%s", args, r.code, r.stdout, r.stderr)
 	}
@@ -281,7 +282,7 @@ listener "admin" "remote" {
 	}
 	p.answered(t, "PATCH over TLS", alice, "451 4.7.1 Greylisted")
 	find(t, s.do(t, "audit"), ` change-domain-settings +example\.test +token "provisioning" from 127\.0\.0\.1`)
-	if r := run(t, command(t, program(t, "curl"), "--silent", "http://"+p.address(t, "remote")+"/v1/users")); strings.Contains(r.stdout, alice) {
+	if r := run(t, command(t, daemon.Program(t, "curl"), "--silent", "http://"+p.address(t, "remote")+"/v1/users")); strings.Contains(r.stdout, alice) {
 		t.Errorf("without TLS the server answers %s", r.stdout)
 	}
 	for _, secret := range []string{reads, writes} {

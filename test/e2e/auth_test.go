@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mox-like/mox-like/core/dns/dnstest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // signingKey is a key of DKIM in the forms that programs want.
@@ -447,7 +448,7 @@ func TestSigning(t *testing.T) {
 		if len(got) != 4 || got[1] != want || got[3] != want || got[0] == got[2] {
 			t.Errorf("%s: dkimpy says %v, want %s twice", name, got, want)
 		}
-		r := run(t, command(t, program(t, "opendkim"), "-x", opendkim, "-t", file(t, "message", []byte(text)), "-v", "-v"))
+		r := run(t, command(t, daemon.Program(t, "opendkim"), "-x", opendkim, "-t", file(t, "message", []byte(text)), "-v", "-v"))
 		if strings.Contains(r.stdout+r.stderr, "-bit key) succeeded") != test.good {
 			t.Errorf("%s: opendkim says %s%s, want %s", name, r.stdout, r.stderr, want)
 		}

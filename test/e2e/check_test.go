@@ -11,6 +11,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/check"
 	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 const checkZone = `$ORIGIN example.org.
@@ -156,7 +157,7 @@ func TestCheckInput(t *testing.T) {
 // TestCheckAsksDaemons has a real clamd look at what is tried.
 func TestCheckAsksDaemons(t *testing.T) {
 	t.Parallel()
-	socket, _ := clamd(t, t.TempDir())
+	socket := daemon.Run(t, daemon.Clamd{}).Unix.Name
 	s := newSite(t, settings{Chain: `clamav { address = "unix:` + socket + `" }`})
 	p := s.serve(t, alice)
 	for name, c := range map[string]struct {
@@ -165,7 +166,7 @@ func TestCheckAsksDaemons(t *testing.T) {
 		says string
 	}{
 		"clean": {checkMessage, 0, "Accepted: 250"},
-		"virus": {checkMessage + eicar + "\n", 1, "Eicar-Test-Signature"},
+		"virus": {checkMessage + daemon.EICAR + "\n", 1, "Eicar-Test-Signature"},
 	} {
 		message := s.put(t, name+".eml", c.text)
 		r := run(t, s.command(t, "check", "--listener", "mx", "--ip", "192.0.2.1", "--from", stranger, "--to", alice, message))

@@ -1,80 +1,17 @@
 package e2e
 
 import (
-	"archive/zip"
-	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
-
-// eicar is the file that every virus scanner calls a virus (https://www.eicar.org).
-// It is in two pieces so that none does so with this one.
-const eicar = `X5O!P%@AP[4\PZX54(P^)7CC)7}$` + `EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`
-
-// clamd runs a real clamd that knows one signature, and gives its socket and a
-// function that kills it. It can be started again on the same directory.
-func clamd(t *testing.T, dir string) (socket string, kill func()) {
-	t.Helper()
-	path := program(t, "clamd")
-	socket = filepath.Join(dir, "clamd.sock")
-	files := map[string]string{
-		"test.ndb": "Eicar-Test-Signature:0:*:" + hex.EncodeToString([]byte(eicar)) + "\n",
-		"clamd.conf": strings.NewReplacer("DIR", dir).Replace(`Foreground yes
-LocalSocket DIR/clamd.sock
-DatabaseDirectory DIR
-OfficialDatabaseOnly no
-TemporaryDirectory DIR
-LogFile DIR/clamd.log
-SelfCheck 0
-StreamMaxLength 25M
-MaxFileSize 25M
-AlertExceedsMax yes
-Bytecode no
-PhishingSignatures no
-`),
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(path, "--config-file="+filepath.Join(dir, "clamd.conf"))
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start clamd: %v", err)
-	}
-	kill = sync.OnceFunc(func() {
-		_ = cmd.Process.Kill() // it may have ended already
-		_ = cmd.Wait()         // it was killed
-	})
-	t.Cleanup(kill)
-	eventually(t, "clamd answers", func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err != nil {
-			return false
-		}
-		defer conn.Close()
-		answer := make([]byte, 5)
-		_, err = io.WriteString(conn, "zPING\x00")
-		if err == nil {
-			_, err = io.ReadFull(conn, answer)
-		}
-		return err == nil && string(answer) == "PONG\x00"
-	})
-	return socket, kill
-}
 
 // hungClamd is a socket that takes connections and never answers.
 func hungClamd(t *testing.T) string {
@@ -134,20 +71,6 @@ func plain(subject, text string) string {
 	return "From: <" + stranger + ">\r\nSubject: " + subject + "\r\nX-Virus-Status: forged\r\n\r\n" + text + "\r\n.\r\n"
 }
 
-func zipped(t *testing.T, content string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	f, err := z.Create("file.com")
-	if err == nil {
-		_, err = io.WriteString(f, content)
-	}
-	if err = errors.Join(err, z.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 // try sends a message to alice in a session of its own. It gives the id, or what
 // the server answers.
 func (p *process) try(t *testing.T, listener, wire string) (id, refused string) {
@@ -170,7 +93,7 @@ func (p *process) try(t *testing.T, listener, wire string) (id, refused string) 
 // TestClamdFinds shows each policy for messages with and without a virus.
 func TestClamdFinds(t *testing.T) {
 	t.Parallel()
-	socket, _ := clamd(t, t.TempDir())
+	socket := daemon.Run(t, daemon.Clamd{}).Unix.Name
 	p := newSite(t, settings{
 		More: scanning("rejects", socket, `infected = "reject"`) +
 			scanning("quarantines", socket, `infected = "quarantine"`) +
@@ -178,9 +101,9 @@ func TestClamdFinds(t *testing.T) {
 	}).serve(t, alice)
 
 	infected := map[string]string{
-		"plain":  plain("plain", eicar),
-		"base64": attachment("base64", "file.com", []byte(eicar)),
-		"zip":    attachment("zip", "file.zip", zipped(t, eicar)),
+		"plain":  plain("plain", daemon.EICAR),
+		"base64": attachment("base64", "file.com", []byte(daemon.EICAR)),
+		"zip":    attachment("zip", "file.zip", archived(t, "file.com", daemon.EICAR)),
 	}
 	for name, wire := range infected {
 		_, reply := p.try(t, "rejects", wire)
@@ -198,7 +121,7 @@ func TestClamdFinds(t *testing.T) {
 	}
 	clean := map[string]string{
 		"clean plain": plain("clean plain", "Nothing to see."),
-		"clean zip":   attachment("clean zip", "file.zip", zipped(t, "Nothing to see.")),
+		"clean zip":   attachment("clean zip", "file.zip", archived(t, "file.com", "Nothing to see.")),
 	}
 	for name, wire := range clean {
 		id, reply := p.try(t, "rejects", wire)
@@ -240,8 +163,8 @@ func TestClamdFinds(t *testing.T) {
 // TestClamdFails kills clamd under the server, and has it hang.
 func TestClamdFails(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	socket, kill := clamd(t, dir)
+	clamd := daemon.Run(t, daemon.Clamd{})
+	socket := clamd.Unix.Name
 	hung := hungClamd(t)
 	p := newSite(t, settings{
 		More: scanning("open", socket, `on_error = "continue"`) +
@@ -250,11 +173,11 @@ func TestClamdFails(t *testing.T) {
 			scanning("hung-strict", hung, "on_error = \"continue\"\n on_timeout = \"defer\"\n timeout = \"200ms\""),
 	}).serve(t, alice)
 	for _, listener := range []string{"open", "strict"} {
-		if _, reply := p.try(t, listener, plain("before", eicar)); !strings.HasPrefix(reply, "554 5.7.1 ") {
+		if _, reply := p.try(t, listener, plain("before", daemon.EICAR)); !strings.HasPrefix(reply, "554 5.7.1 ") {
 			t.Fatalf("%s lets a virus pass: %s", listener, reply)
 		}
 	}
-	kill()
+	clamd.Kill()
 	for _, test := range []struct{ open, strict, note, reason string }{
 		{"open", "strict", "error", "connect to clamd at unix:" + socket},
 		{"hung-open", "hung-strict", "timeout", "clamd hangs"},
@@ -285,12 +208,12 @@ func TestClamdFails(t *testing.T) {
 	}
 
 	// With clamd back, the handler that rests tries again by itself.
-	clamd(t, dir)
+	clamd.Restart(t)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	eventually(t, "the virus is found again", func() bool {
 		<-tick.C
-		_, reply := p.try(t, "open", plain("after", eicar))
+		_, reply := p.try(t, "open", plain("after", daemon.EICAR))
 		return strings.HasPrefix(reply, "554 5.7.1 ")
 	})
 }

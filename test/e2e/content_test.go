@@ -6,31 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/dns/dnstest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
-// gtube is the text that every spam filter calls spam, in two pieces as eicar is.
-const gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
-
-// spamdSettings make spamd one that asks nobody, with rules of this test's. What it
-// thinks of addresses that are for documentation does not count.
+// spamdSettings are rules of this test's. What spamd thinks of addresses that are for
+// documentation does not count.
 const spamdSettings = `
-dns_available no
-skip_rbl_checks 1
 use_bayes 0
 body E2E_OFFER /one hundred lanterns/
 score E2E_OFFER 4.5
@@ -42,86 +32,19 @@ header E2E_ROBERT EnvelopeFrom =~ /^<?robert\@example\.org>?$/
 score E2E_ROBERT 0.1
 `
 
-// spamd runs a real spamd without a network, and gives its socket and a function
-// that kills it.
-func spamd(t *testing.T) (socket string, kill func()) {
-	t.Helper()
-	path := program(t, "spamd")
-	dir := t.TempDir()
-	socket = filepath.Join(dir, "spamd.sock")
-	etc, home := filepath.Join(dir, "etc"), filepath.Join(dir, "home")
-	// The folder of the test is for its owner alone, and spamd leaves root.
-	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(home, 0o755), os.CopyFS(etc, os.DirFS("/etc/spamassassin")),
-		os.WriteFile(filepath.Join(etc, "zz_test.cf"), []byte(spamdSettings), 0o644))
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []string{
-		"--local", "--nouser-config", "--siteconfigpath=" + etc, "--helper-home-dir=" + home, "--listen=" + socket, "--socketmode=0666",
-		"--min-children=1", "--max-children=2", "--syslog=stderr",
-	}
-	cmd := exec.Command(path, append(args, spamdUser(t, home)...)...)
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children go with it
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start spamd: %v", err)
-	}
-	kill = sync.OnceFunc(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
-		_ = cmd.Wait()                                      // it was killed
-		if t.Failed() {
-			t.Logf("output of spamd:\n%s", tail(output.String(), 25))
-		}
-	})
-	t.Cleanup(kill)
-	eventually(t, "spamd answers", func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err != nil {
-			return false
-		}
-		defer conn.Close()
-		_, err = io.WriteString(conn, "PING SPAMC/1.5\r\n\r\n")
-		answer, err2 := io.ReadAll(conn)
-		return err == nil && err2 == nil && bytes.Contains(answer, []byte("PONG"))
-	})
-	return socket, kill
-}
-
-// spamdUser gives the options by which spamd leaves root, and gives its user home.
-func spamdUser(t *testing.T, home string) []string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		return nil
-	}
-	account, err := user.Lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, err := strconv.Atoi(account.Uid)
-	if err == nil {
-		err = os.Chown(home, uid, -1)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"--username=nobody"}
-}
-
 // content is the chain of the example for the question what is in a message.
-func content(clamd, spamd string) string {
+func content(clamd, spamd backend.Address) string {
 	return fmt.Sprintf(`
 attachments {
   encrypted = "tag"
 }
 clamav {
-  address  = "unix:%s"
+  address  = "%s"
   infected = "reject"
   on_error = "continue"
 }
 spamassassin {
-  address    = "unix:%s"
+  address    = "%s"
   user       = "recipient"
   quarantine = 5.0
   reject     = 10.0
@@ -169,28 +92,28 @@ func archived(t *testing.T, name, text string) []byte {
 // real spamd, until that one is killed.
 func TestContent(t *testing.T) {
 	t.Parallel()
-	clam, _ := clamd(t, t.TempDir())
-	spam, kill := spamd(t)
+	clamd := daemon.Run(t, daemon.Clamd{})
+	spamd := daemon.Run(t, daemon.Spamd{Settings: spamdSettings})
 	server := dnstest.Serve(t, identities+published(t, "example.org"))
-	s := newSite(t, settings{MX: balanced, Chain: authentication + content(clam, spam), More: administered + resolving(server.Addr(), "trust_ad = [\"127.0.0.1\"]")})
+	s := newSite(t, settings{MX: balanced, Chain: authentication + content(clamd.Unix, spamd.Unix), More: administered + resolving(server.Addr(), "trust_ad = [\"127.0.0.1\"]")})
 	p := s.serve(t, alice)
 
 	t.Run("refused", p.refusesContent)
 	t.Run("kept out of the inbox", p.quarantinesContent)
 	t.Run("delivered", p.deliversContent)
-	kill()
+	spamd.Kill()
 	t.Run("without spamd", p.withoutSpamd)
 }
 
 // refusesContent brings what is refused, and looks whether the trace tells why.
 func (p *process) refusesContent(t *testing.T) {
-	virus := strings.Replace(strings.TrimSuffix(plain("Virus", eicar), ".\r\n"), stranger, robert, 1)
+	virus := strings.Replace(strings.TrimSuffix(plain("Virus", daemon.EICAR), ".\r\n"), stranger, robert, 1)
 	for name, test := range map[string]struct {
 		client, from, text            string
 		reply, handler, reason, shown string
 	}{
 		"GTUBE": {
-			origin, robert, sign(t, written(robert, "GTUBE", gtube)),
+			origin, robert, sign(t, written(robert, "GTUBE", daemon.GTUBE)),
 			"550 5.7.1 Message looks like spam", "spamassassin", "score 10", "GTUBE 1000",
 		},
 		"a program in an archive": {
@@ -198,7 +121,7 @@ func (p *process) refusesContent(t *testing.T) {
 			"550 5.7.1 Attachment not allowed: ", "attachments", "invoice.exe", "invoice.exe",
 		},
 		"a virus in an archive": {
-			origin, robert, withFile(t, "Virus in an archive", "letter.zip", archived(t, "letter.txt", eicar)),
+			origin, robert, withFile(t, "Virus in an archive", "letter.zip", archived(t, "letter.txt", daemon.EICAR)),
 			"554 5.7.1 Message contains a virus: Eicar-Test-Signature", "clamav", "Eicar-Test-Signature", "Eicar-Test-Signature",
 		},
 		"a virus": {
@@ -206,7 +129,7 @@ func (p *process) refusesContent(t *testing.T) {
 			"554 5.7.1 Message contains a virus: Eicar-Test-Signature", "clamav", "Eicar-Test-Signature", "Eicar-Test-Signature",
 		},
 		"a forged message": {
-			elsewhere, "bounces@example.com", written(robert, "Forged", gtube),
+			elsewhere, "bounces@example.com", written(robert, "Forged", daemon.GTUBE),
 			"550 5.7.26 ", "dmarc", "example.org: fail, p=reject", "example.org: fail, p=reject",
 		},
 	} {
@@ -318,7 +241,7 @@ func (p *process) withoutSpamd(t *testing.T) {
 	const messages = 7
 	before := len(p.stored(t))
 	for n := range messages {
-		id, reply := p.arrive(t, "mx", origin, robert, written(robert, fmt.Sprintf("Meanwhile %d", n), gtube), alice)
+		id, reply := p.arrive(t, "mx", origin, robert, written(robert, fmt.Sprintf("Meanwhile %d", n), daemon.GTUBE), alice)
 		if reply != "" {
 			t.Fatalf("without spamd mail is refused: %s", reply)
 		}

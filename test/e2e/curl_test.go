@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // TestCurl works on mailboxes the way scripts do.
@@ -53,7 +55,7 @@ func TestCurl(t *testing.T) {
 	if list := p.curl(t, alice, ""); strings.Contains(list, "2026") {
 		t.Errorf("after DELETE the list is\n%s", list)
 	}
-	r := run(t, command(t, program(t, "curl"), "--silent", "--insecure", "--user", alice+":wrong", "imaps://"+p.address(t, "imaps")+"/"))
+	r := run(t, command(t, daemon.Program(t, "curl"), "--silent", "--insecure", "--user", alice+":wrong", "imaps://"+p.address(t, "imaps")+"/"))
 	const loginDenied = 67
 	if r.code != loginDenied {
 		t.Errorf("with a wrong password curl exits with %d, not %d", r.code, loginDenied)

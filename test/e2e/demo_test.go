@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // freePorts gives ports that nobody listens on.
@@ -42,7 +44,7 @@ func (s *site) demo(t *testing.T, ports []string) (*process, string) {
 // finds mox-like. The results are by the line.
 func paste(t *testing.T, lines string) map[string]result {
 	t.Helper()
-	path := filepath.Dir(binary) + ":" + filepath.Dir(program(t, "swaks")) + ":" + filepath.Dir(program(t, "curl")) + ":" + os.Getenv("PATH")
+	path := filepath.Dir(binary) + ":" + filepath.Dir(daemon.Program(t, "swaks")) + ":" + filepath.Dir(daemon.Program(t, "curl")) + ":" + os.Getenv("PATH")
 	results := make(map[string]result)
 	for line := range strings.Lines(lines) {
 		cmd := command(t, "sh", "-c", strings.TrimSuffix(line, "\n"))

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // TestLargeMessages has messages of 25 MB sent all at once, by bench/large: through
@@ -16,8 +18,8 @@ import (
 func TestLargeMessages(t *testing.T) {
 	t.Parallel()
 	const messages, size, limit = "8", "25000000", 150
-	program(t, "clamd")
-	program(t, "curl")
+	daemon.Program(t, "clamd")
+	daemon.Program(t, "curl")
 	large := filepath.Join(t.TempDir(), "large")
 	if r := run(t, exec.Command("go", "build", "-o", large, "../../bench/large")); r.code != 0 {
 		t.Fatalf("build bench/large: %s", r.stderr)

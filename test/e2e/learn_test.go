@@ -1,91 +1,25 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // pupilSettings have Bayes count from the fourth message of each kind on.
 const pupilSettings = `
-dns_available no
-skip_rbl_checks 1
 use_bayes 1
 bayes_auto_learn 0
 bayes_min_ham_num 4
 bayes_min_spam_num 4
 `
-
-// pupil is a real spamd without a network that can be taught, with a Bayes database
-// for each user. It can be killed and started again.
-type pupil struct {
-	socket string
-	args   []string
-	home   string
-	kill   func()
-}
-
-func newPupil(t *testing.T) *pupil {
-	t.Helper()
-	dir := t.TempDir()
-	etc, home := filepath.Join(dir, "etc"), filepath.Join(dir, "home")
-	// The folder of the test is for its owner alone, and spamd leaves root.
-	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(home, 0o755), os.CopyFS(etc, os.DirFS("/etc/spamassassin")),
-		os.WriteFile(filepath.Join(etc, "zz_test.cf"), []byte(pupilSettings), 0o644))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &pupil{socket: filepath.Join(dir, "spamd.sock"), home: home}
-	p.args = append([]string{
-		"--local", "--nouser-config", "--allow-tell", "--virtual-config-dir=" + home + "/%u", "--siteconfigpath=" + etc, "--helper-home-dir=" + home,
-		"--listen=" + p.socket, "--socketmode=0666", "--min-children=1", "--max-children=2", "--syslog=stderr",
-	}, spamdUser(t, home)...)
-	p.start(t)
-	return p
-}
-
-func (p *pupil) start(t *testing.T) {
-	t.Helper()
-	cmd := exec.Command(program(t, "spamd"), p.args...)
-	cmd.Env = append(os.Environ(), "HOME="+p.home)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children go with it
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start spamd: %v", err)
-	}
-	p.kill = sync.OnceFunc(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
-		_ = cmd.Wait()                                      // it was killed
-		if t.Failed() {
-			t.Logf("output of spamd:\n%s", tail(output.String(), 25))
-		}
-	})
-	t.Cleanup(p.kill)
-	eventually(t, "spamd answers", func() bool {
-		conn, err := net.Dial("unix", p.socket)
-		if err != nil {
-			return false
-		}
-		defer conn.Close()
-		_, err = io.WriteString(conn, "PING SPAMC/1.5\r\n\r\n")
-		answer, err2 := io.ReadAll(conn)
-		return err == nil && err2 == nil && bytes.Contains(answer, []byte("PONG"))
-	})
-}
 
 const (
 	bargain = "Cheap lanterns and watches, unbeatable bargain, order your lottery voucher today."
@@ -174,17 +108,17 @@ func (p *process) receives(t *testing.T, user, name string, n int) {
 // and while it is not.
 func TestLearning(t *testing.T) {
 	t.Parallel()
-	spamd := newPupil(t)
+	spamd := daemon.Run(t, daemon.Spamd{Settings: pupilSettings, Args: []string{"--allow-tell", "--virtual-config-dir=HOME/%u"}})
 	s := newSite(t, settings{MX: balanced, More: administered, Chain: fmt.Sprintf(`
 		spamassassin {
-		  address    = "unix:%s"
+		  address    = %q
 		  user       = "recipient"
 		  learn      = true
 		  tag        = 20
 		  quarantine = 0
 		  reject     = 0
 		  on_error   = "continue"
-		}`, spamd.socket)})
+		}`, spamd.Unix)})
 	l := &school{process: s.serve(t, alice, bob), spamd: spamd}
 	t.Run("before and after", l.learnsFromMoves)
 	t.Run("what teaches nothing", l.learnsNothing)
@@ -195,7 +129,7 @@ func TestLearning(t *testing.T) {
 // school is a server and the spamd that it tells what users teach.
 type school struct {
 	*process
-	spamd *pupil
+	spamd *daemon.Daemon
 }
 
 // learnsFromMoves teaches for alice by MOVE, and for bob by COPY and EXPUNGE.
@@ -234,7 +168,7 @@ func (p *school) learnsFromMoves(t *testing.T) {
 // learnsNothing moves what says nothing about spam, while spamd is away: it would
 // wait.
 func (p *school) learnsNothing(t *testing.T) {
-	p.spamd.kill()
+	p.spamd.Kill()
 	r := p.read(t, alice)
 	for _, to := range []string{"Trash", "Junk"} {
 		if _, err := r.Copy(r.choose(t, "Junk"), to).Wait(); err != nil {
@@ -267,7 +201,7 @@ func (p *school) learnsLater(t *testing.T) {
 	if err := r.Expunge().Close(); err != nil {
 		t.Fatal(err)
 	}
-	p.spamd.start(t)
+	p.spamd.Restart(t)
 	before := time.Now()
 	p.signal(t, syscall.SIGHUP)
 	if why := p.reloaded(t, before); why != "" {
@@ -283,13 +217,13 @@ func (p *school) learnsLater(t *testing.T) {
 func (p *school) learnsAfterRestart(t *testing.T) {
 	for i, end := range []func(){func() { p.stop(t) }, func() { p.kill() }} {
 		p.receives(t, alice, fmt.Sprint("Restart ", i), 3)
-		p.spamd.kill()
+		p.spamd.Kill()
 		r := p.read(t, alice)
 		r.move(t, "INBOX", "Junk")
 		_ = r.Close() // the server is about to end
 		p.learned(t, "waiting", "3")
 		end()
-		p.spamd.start(t)
+		p.spamd.Restart(t)
 		p.process = p.start(t)
 		p.learned(t, "told_total", "3")
 		p.learned(t, "waiting", "0")

@@ -10,6 +10,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // login logs in from a loopback address, and gives what the server answers: to
@@ -106,6 +108,6 @@ func (p *process) swaksLogin(t *testing.T, from, user, secret string) result {
 // curlLogin logs in by curl, and gives its exit status.
 func (p *process) curlLogin(t *testing.T, from, user, secret string) int {
 	t.Helper()
-	return run(t, command(t, program(t, "curl"), "--silent", "--insecure", "--max-time", "20", "--interface", from,
+	return run(t, command(t, daemon.Program(t, "curl"), "--silent", "--insecure", "--max-time", "20", "--interface", from,
 		"--user", user+":"+secret, "imaps://"+p.address(t, "imaps")+"/")).code
 }

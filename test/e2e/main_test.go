@@ -1,7 +1,8 @@
 // Package e2e tests the program as it is used. Each test runs the binary as a
 // process of its own, on loopback and a data directory of its own, and speaks to
-// it with clients that others wrote: swaks, curl, mbsync, go-imap; and clamd is
-// the real one. A program that is missing fails the test that needs it.
+// it with clients that others wrote: swaks, curl, mbsync, go-imap. The daemons that it
+// asks are the real ones, see test/daemon. A program that is missing fails the test
+// that needs it.
 package e2e
 
 import (
@@ -48,36 +49,6 @@ func build(m *testing.M) (code int, err error) {
 		return 0, fmt.Errorf("%w\n%s", err, output)
 	}
 	return m.Run(), nil
-}
-
-// packages name the Debian package of each program that the tests use.
-var packages = map[string]string{
-	"clamd":          "clamav-daemon",
-	"curl":           "curl",
-	"clamav-milter":  "clamav-milter",
-	"spamass-milter": "spamass-milter",
-	"mbsync":         "isync",
-	"mkfs.ext4":      "e2fsprogs",
-	"mount":          "mount",
-	"oathtool":       "oathtool",
-	"opendkim":       "opendkim",
-	"postfix":        "postfix",
-	"spamd":          "spamassassin spamd",
-	"swaks":          "swaks libnet-ssleay-perl libauthen-sasl-perl",
-}
-
-// program finds a program that the test needs.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		// Some users have these outside of their path.
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil {
-		t.Fatalf("this test needs %s: apt-get install -y %s", name, packages[name])
-	}
-	return path
 }
 
 // result is what a command printed and exited with.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // maildir is a tree of Maildirs that mbsync keeps like the mailboxes of alice.
@@ -62,7 +64,7 @@ SyncState *
 // sync runs mbsync both ways.
 func (m *maildir) sync(t *testing.T) {
 	t.Helper()
-	r := run(t, command(t, program(t, "mbsync"), "--config", m.rc, "--all"))
+	r := run(t, command(t, daemon.Program(t, "mbsync"), "--config", m.rc, "--all"))
 	if r.code != 0 {
 		t.Fatalf("mbsync: exit status %d\n%s%s", r.code, r.stdout, r.stderr)
 	}

@@ -1,90 +1,56 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"net"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
-// milterDaemon runs a milter that listens at a socket, and gives a function that kills
-// it.
-func milterDaemon(t *testing.T, socket, name string, args ...string) (kill func()) {
-	t.Helper()
-	cmd := exec.Command(program(t, name), args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it has started goes with it
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
-	}
-	kill = sync.OnceFunc(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
-		_ = cmd.Wait()                                      // it was killed
-		if t.Failed() {
-			t.Logf("output of %s:\n%s", name, tail(output.String(), 25))
-		}
-	})
-	t.Cleanup(kill)
-	eventually(t, name+" listens", func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err != nil {
-			return false
-		}
-		return conn.Close() == nil
-	})
-	return kill
-}
-
 // clamavMilter runs a real clamav-milter in front of a clamd.
-func clamavMilter(t *testing.T, clamd string, more string) (socket string, kill func()) {
+func clamavMilter(t *testing.T, clamd *daemon.Daemon, more string) *daemon.Daemon {
 	t.Helper()
-	dir := t.TempDir()
-	socket = filepath.Join(dir, "m.sock")
-	config := file(t, "clamav-milter.conf", []byte(fmt.Sprintf("MilterSocket %s\nClamdSocket unix:%s\nForeground true\nTemporaryDirectory %s\nAddHeader Replace\nOnFail Defer\n%s", socket, clamd, dir, more)))
-	return socket, milterDaemon(t, socket, "clamav-milter", "-c", config)
+	return daemon.Run(t, daemon.Milter{
+		Program: "clamav-milter", Args: []string{"-c", "DIR/conf"},
+		Settings: fmt.Sprintf("MilterSocket DIR/m.sock\nClamdSocket %s\nForeground true\nTemporaryDirectory DIR\nAddHeader Replace\nOnFail Defer\n%s", clamd.Unix, more),
+	})
 }
 
 // spamassMilter runs a real spamass-milter in front of a spamd.
-func spamassMilter(t *testing.T, spamd string, args ...string) (socket string) {
+func spamassMilter(t *testing.T, spamd *daemon.Daemon, args ...string) *daemon.Daemon {
 	t.Helper()
-	socket = filepath.Join(t.TempDir(), "m.sock")
-	milterDaemon(t, socket, "spamass-milter", append(append([]string{"-p", socket}, args...), "--", "-U", spamd)...)
-	return socket
+	return daemon.Run(t, daemon.Milter{Program: "spamass-milter", Args: slices.Concat([]string{"-p", "DIR/m.sock"}, args, []string{"--", "-U", spamd.Unix.Name})})
 }
 
 // milters is a listener whose chain has a milter.
-func milters(name, socket, more string) string {
+func milters(name string, milter *daemon.Daemon, more string) string {
 	return fmt.Sprintf(`
 listener "smtp" %q {
   address = "127.0.0.1:0"
   chain {
     milter {
-      address = "unix:%s"
+      address = %q
       %s
     }
     deliver {}
   }
 }
-`, name, socket, more)
+`, name, milter.Unix, more)
 }
 
 // TestClamAVMilter has a real clamav-milter judge mail, and kills it.
 func TestClamAVMilter(t *testing.T) {
 	t.Parallel()
-	clam, _ := clamd(t, t.TempDir())
-	rejects, kill := clamavMilter(t, clam, "OnInfected Reject\nRejectMsg Virus: %v\n")
-	quarantines, _ := clamavMilter(t, clam, "OnInfected Quarantine\n")
+	clamd := daemon.Run(t, daemon.Clamd{})
+	rejects := clamavMilter(t, clamd, "OnInfected Reject\nRejectMsg Virus: %v\n")
+	quarantines := clamavMilter(t, clamd, "OnInfected Quarantine\n")
 	p := newSite(t, settings{
 		More: milters("rejects", rejects, `on_error = "defer"`) + milters("quarantines", quarantines, "") + milters("open", rejects, `on_error = "continue"`),
 	}).serve(t, alice)
 
-	virus := attachment("virus", "file.zip", zipped(t, eicar))
+	virus := attachment("virus", "file.zip", archived(t, "file.com", daemon.EICAR))
 	_, reply := p.try(t, "rejects", virus)
 	id := find(t, reply, `^550 5\.7\.1 Virus: Eicar-Test-Signature.* \(id ([0-9a-z]+)\)$`)
 	if r := p.trace(t, id); r.Outcome.Handler != "milter" || !strings.Contains(r.at(t, "data", "milter").Reason, "it refuses at end of message: 550 5.7.1 Virus: Eicar") {
@@ -117,10 +83,10 @@ func TestClamAVMilter(t *testing.T) {
 		}
 	}
 
-	kill()
+	rejects.Kill()
 	_, reply = p.try(t, "rejects", plain("meanwhile", "Text."))
 	id = find(t, reply, `^451 4\.\d\.\d .*\(id ([0-9a-z]+)\)$`)
-	if e := p.trace(t, id).at(t, "data", "milter"); e.Note != "error" || !strings.Contains(e.Reason, "connect to the milter at unix:"+rejects) {
+	if e := p.trace(t, id).at(t, "data", "milter"); e.Note != "error" || !strings.Contains(e.Reason, "connect to the milter at "+rejects.Unix.String()) {
 		t.Errorf("the trace says %+v", e)
 	}
 	if id, reply := p.try(t, "open", plain("unjudged", "Text.")); id == "" {
@@ -132,25 +98,25 @@ func TestClamAVMilter(t *testing.T) {
 // somebody else, which changes body and recipients. What it redirects survives a crash.
 func TestSpamAssMilter(t *testing.T) {
 	t.Parallel()
-	spam, _ := spamd(t)
-	refuses := spamassMilter(t, spam, "-r", "100")
-	redirects := spamassMilter(t, spam, "-b", bob)
-	elsewhere := spamassMilter(t, spam, "-b", "abuse@example.com")
+	spamd := daemon.Run(t, daemon.Spamd{Settings: spamdSettings})
+	refuses := spamassMilter(t, spamd, "-r", "100")
+	redirects := spamassMilter(t, spamd, "-b", bob)
+	elsewhere := spamassMilter(t, spamd, "-b", "abuse@example.com")
 	s := newSite(t, settings{
 		More: milters("refuses", refuses, "") + milters("redirects", redirects, "") + milters("elsewhere", elsewhere, ""),
 	})
 	p := s.serve(t, alice, bob)
-	_, reply := p.try(t, "refuses", plain("refused", gtube))
+	_, reply := p.try(t, "refuses", plain("refused", daemon.GTUBE))
 	find(t, reply, `^550 5\.7\.1 Blocked by SpamAssassin \(id ([0-9a-z]+)\)$`)
 	if id, reply := p.try(t, "refuses", plain("good", "Lunch is at noon.")); id == "" {
 		t.Fatalf("good mail is refused: %s", reply)
 	}
-	_, reply = p.try(t, "elsewhere", plain("elsewhere", gtube))
+	_, reply = p.try(t, "elsewhere", plain("elsewhere", daemon.GTUBE))
 	id := find(t, reply, `^451 4\.7\.1 .*\(id ([0-9a-z]+)\)$`)
 	if r := p.trace(t, id); r.Outcome.Handler != "milter" || r.Outcome.Action != "defer" {
 		t.Errorf("what nobody takes: the trace says %+v", r.Outcome)
 	}
-	id, reply = p.try(t, "redirects", plain("redirected", gtube))
+	id, reply = p.try(t, "redirects", plain("redirected", daemon.GTUBE))
 	if id == "" {
 		t.Fatalf("what is redirected is refused: %s", reply)
 	}
@@ -164,7 +130,7 @@ func TestSpamAssMilter(t *testing.T) {
 	if fmt.Sprint(r.Recipients) != fmt.Sprint([]string{bob}) {
 		t.Errorf("the trace names the recipients %q", r.Recipients)
 	}
-	if id, reply := p.try(t, "redirects", plain("redirected", gtube)); id == "" {
+	if id, reply := p.try(t, "redirects", plain("redirected", daemon.GTUBE)); id == "" {
 		t.Fatalf("what is redirected is refused: %s", reply)
 	}
 	p.kill()

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // postfixMain and postfixMaster are the configuration of a Postfix that relays
@@ -75,7 +77,7 @@ func postfix(t *testing.T, relayTo string) (address string, queued func() int) {
 	address = freeAddress(t)
 	owner, err := user.Lookup("postfix")
 	if err != nil {
-		t.Fatalf("this test needs postfix: apt-get install -y %s: %v", packages["postfix"], err)
+		t.Fatalf("this test needs postfix, which make deps installs: %v", err)
 	}
 	uid, uidErr := strconv.Atoi(owner.Uid)
 	gid, gidErr := strconv.Atoi(owner.Gid)
@@ -97,7 +99,7 @@ func postfix(t *testing.T, relayTo string) (address string, queued func() int) {
 			t.Fatal(err)
 		}
 	}
-	path := program(t, "postfix")
+	path := daemon.Program(t, "postfix")
 	control := func(verb string) {
 		if output, err := exec.Command(path, "-c", filepath.Join(dir, "etc"), verb).CombinedOutput(); err != nil {
 			t.Errorf("postfix %s: %v\n%s", verb, err, output)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 const powerRounds = 12
@@ -30,7 +32,7 @@ func (s *site) newDisk(t *testing.T) *disk {
 	if err := os.Mkdir(d.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t, command(t, program(t, "mkfs.ext4"), "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image)); r.code != 0 {
+	if r := run(t, command(t, daemon.Program(t, "mkfs.ext4"), "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image)); r.code != 0 {
 		t.Fatalf("make file system: %s", r.stderr)
 	}
 	d.mount(t)
@@ -40,7 +42,7 @@ func (s *site) newDisk(t *testing.T) *disk {
 
 func (d *disk) mount(t *testing.T) {
 	t.Helper()
-	r := run(t, command(t, program(t, "mount"), "-o", "loop,nosuid,nodev", d.image, d.dir))
+	r := run(t, command(t, daemon.Program(t, "mount"), "-o", "loop,nosuid,nodev", d.image, d.dir))
 	if r.code != 0 {
 		t.Fatalf("mount %s: %s\nthis test needs root and loop devices, in a container with CAP_SYS_ADMIN and /dev/loop-control", d.image, r.stderr)
 	}
@@ -54,7 +56,7 @@ func (d *disk) cutPower(t *testing.T, p *process) {
 	// for before is done soon, and long before the kernel writes by itself.
 	p.signal(t, syscall.SIGSTOP)
 	<-time.After(20 * time.Millisecond)
-	r := run(t, command(t, program(t, "cp"), "--sparse=always", d.image, d.image+".lost"))
+	r := run(t, command(t, daemon.Program(t, "cp"), "--sparse=always", d.image, d.image+".lost"))
 	if r.code != 0 {
 		t.Fatalf("copy disk: %s", r.stderr)
 	}

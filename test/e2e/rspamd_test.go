@@ -3,29 +3,11 @@ package e2e
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/mox-like/mox-like/modules/rspamd/rspamdtest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
-
-// rspamd runs a real rspamd without a network, and gives it with a function that
-// ends it.
-func rspamd(t *testing.T, o rspamdtest.Options) (d *rspamdtest.Daemon, end func()) {
-	t.Helper()
-	d, err := rspamdtest.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end = sync.OnceFunc(func() {
-		if err := d.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(end)
-	return d, end
-}
 
 // judged is a listener whose chain has rspamd with these settings.
 func judged(name, address, more string) string {
@@ -43,7 +25,7 @@ listener "smtp" %q {
 `, name, address, more)
 }
 
-// wanting is a message that tells rspamd what to say, see rspamdtest.
+// wanting is a message that tells rspamd what to say, see the rules of test/daemon.
 func wanting(subject, fields string) string {
 	return fields + written(stranger, subject, "Text.") + ".\r\n"
 }
@@ -51,14 +33,14 @@ func wanting(subject, fields string) string {
 // TestRspamdJudges has each action of rspamd's meet a client and a mailbox.
 func TestRspamdJudges(t *testing.T) {
 	t.Parallel()
-	d, _ := rspamd(t, rspamdtest.Options{})
+	d := daemon.Run(t, daemon.Rspamd{})
 	p := newSite(t, settings{
 		More: judged("socket", d.Unix.String(), "") +
 			judged("tcp", d.TCP.String(), `greylist = "defer"`) +
 			judged("junk", d.TCP.String(), "reject = \"quarantine\"\nadd_header = \"quarantine\""),
 	}).serve(t, alice)
 	refused := []struct{ listener, wire, reply, reason string }{
-		{"socket", plain("gtube", gtube), "550 5.7.1 Gtube pattern ", "rspamd says reject (Gtube pattern), score 15 of 15"},
+		{"socket", plain("gtube", daemon.GTUBE), "550 5.7.1 Gtube pattern ", "rspamd says reject (Gtube pattern), score 15 of 15"},
 		{"socket", wanting("many points", "X-Test-Score: 30\r\n"), "550 5.7.1 Message looks like spam ", "TEST_SCORE 30 [option one, option two]"},
 		{"tcp", wanting("soft", "X-Test-Action: soft reject\r\nX-Test-Message: Come back later\r\n"), "451 4.7.1 Come back later ", "rspamd says soft reject"},
 		{"tcp", wanting("greylisted", "X-Test-Action: greylist\r\n"), "451 4.7.1 Try again later ", "rspamd says greylist"},
@@ -79,7 +61,7 @@ func TestRspamdJudges(t *testing.T) {
 		{"tcp", wanting("renamed", "X-Test-Action: rewrite subject\r\n")},
 		{"socket", wanting("grey", "X-Test-Action: greylist\r\n")},
 		{"socket", wanting("changed", "X-Old: one\r\nX-Old: two\r\nX-Test-Milter: {\"add_headers\": {\"X-New\": {\"value\": \"three\\n\\tfour\", \"order\": 1}}, \"remove_headers\": {\"X-Old\": -1}}\r\n")},
-		{"junk", plain("gtube to Junk", gtube)},
+		{"junk", plain("gtube to Junk", daemon.GTUBE)},
 		{"junk", wanting("marked to Junk", "X-Test-Action: add header\r\n")},
 	}
 	for _, test := range delivered {
@@ -119,19 +101,19 @@ func TestRspamdJudges(t *testing.T) {
 // TestRspamdFails ends rspamd under the server, and starts it again.
 func TestRspamdFails(t *testing.T) {
 	t.Parallel()
-	d, end := rspamd(t, rspamdtest.Options{})
+	d := daemon.Run(t, daemon.Rspamd{})
 	p := newSite(t, settings{
 		More: judged("open", d.TCP.String(), `on_error = "continue"`) + judged("strict", d.TCP.String(), `on_error = "defer"`),
 	}).serve(t, alice)
 	for _, listener := range []string{"open", "strict"} {
-		if _, reply := p.try(t, listener, plain("before", gtube)); !strings.HasPrefix(reply, "550 5.7.1 ") {
+		if _, reply := p.try(t, listener, plain("before", daemon.GTUBE)); !strings.HasPrefix(reply, "550 5.7.1 ") {
 			t.Fatalf("%s lets spam pass: %s", listener, reply)
 		}
 	}
-	end()
+	d.Kill()
 	var notes []string
 	for n := range 7 {
-		id, reply := p.try(t, "open", plain("meanwhile", gtube))
+		id, reply := p.try(t, "open", plain("meanwhile", daemon.GTUBE))
 		if id == "" {
 			t.Fatalf("message %d is refused: %s", n, reply)
 		}
@@ -154,12 +136,12 @@ func TestRspamdFails(t *testing.T) {
 	}
 
 	// With rspamd back, the handler that rests tries again by itself.
-	rspamd(t, rspamdtest.Options{TCP: d.TCP.Name})
+	d.Restart(t)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	eventually(t, "spam is found again", func() bool {
 		<-tick.C
-		_, reply := p.try(t, "open", plain("after", gtube))
+		_, reply := p.try(t, "open", plain("after", daemon.GTUBE))
 		return strings.HasPrefix(reply, "550 5.7.1 ")
 	})
 }
@@ -168,7 +150,7 @@ func TestRspamdFails(t *testing.T) {
 // of it.
 func TestRspamdLearns(t *testing.T) {
 	t.Parallel()
-	d, _ := rspamd(t, rspamdtest.Options{})
+	d := daemon.Run(t, daemon.Rspamd{})
 	p := newSite(t, settings{MX: balanced, More: administered, Chain: fmt.Sprintf(`
 		rspamd {
 		  address    = %q
@@ -176,7 +158,7 @@ func TestRspamdLearns(t *testing.T) {
 		  password   = %q
 		  learn      = true
 		  reject     = "tag"
-		}`, d.Unix, d.Controller, rspamdtest.Password)}).serve(t, alice)
+		}`, d.Unix, d.Controller, daemon.RspamdPassword)}).serve(t, alice)
 	const (
 		lessons = 6
 		more    = "\r\nClaim jackpots, casino credits, discount pills, miracle diets and replica handbags; inherit a fortune of some prince overseas, double your money overnight without any risk."

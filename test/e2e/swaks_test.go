@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // What swaks exits with when the server refuses something.
@@ -24,7 +26,7 @@ const (
 // swaks runs a whole dialog and gives it.
 func swaks(t *testing.T, args ...string) result {
 	t.Helper()
-	return run(t, command(t, program(t, "swaks"), append([]string{"--timeout", "20s"}, args...)...))
+	return run(t, command(t, daemon.Program(t, "swaks"), append([]string{"--timeout", "20s"}, args...)...))
 }
 
 // curl asks the server for something by IMAPS. The certificate is checked.
@@ -34,7 +36,7 @@ func (p *process) curl(t *testing.T, user, path string, args ...string) string {
 		"--silent", "--show-error", "--max-time", "20", "--cacert", filepath.Join(p.data, "tls", "test.crt"),
 		"--user", user + ":" + password, "imaps://" + p.address(t, "imaps") + "/" + path,
 	}, args...)
-	r := run(t, command(t, program(t, "curl"), args...))
+	r := run(t, command(t, daemon.Program(t, "curl"), args...))
 	if r.code != 0 {
 		t.Fatalf("curl %s: exit status %d\n%s%s", path, r.code, r.stdout, r.stderr)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // authenticator shows codes as a user's device does: oathtool works them out.
@@ -35,7 +36,7 @@ func (a *authenticator) code(t *testing.T) string {
 
 func (a *authenticator) at(t *testing.T, when time.Time) string {
 	t.Helper()
-	r := run(t, command(t, program(t, "oathtool"), "--totp", "--base32", fmt.Sprintf("--now=@%d", when.Unix()), a.secret))
+	r := run(t, command(t, daemon.Program(t, "oathtool"), "--totp", "--base32", fmt.Sprintf("--now=@%d", when.Unix()), a.secret))
 	if r.code != 0 {
 		t.Fatalf("oathtool: exit status %d\n%s", r.code, r.stderr)
 	}
@@ -192,7 +193,7 @@ func TestTOTPAndMbsync(t *testing.T) {
 		t.Errorf("mbsync has %v", got)
 	}
 	locked := newMaildir(t, p, password)
-	if r := run(t, command(t, program(t, "mbsync"), "--config", locked.rc, "--all")); r.code == 0 {
+	if r := run(t, command(t, daemon.Program(t, "mbsync"), "--config", locked.rc, "--all")); r.code == 0 {
 		t.Error("mbsync gets in with the password alone")
 	}
 }

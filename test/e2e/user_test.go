@@ -8,6 +8,8 @@ import (
 
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // user runs a command of user with a password as its input.
@@ -37,7 +39,7 @@ func (s *site) users(t *testing.T) []string {
 // logsIn tells whether a password is the user's.
 func (p *process) logsIn(t *testing.T, user, secret string) bool {
 	t.Helper()
-	r := run(t, command(t, program(t, "curl"), "--silent", "--insecure", "--max-time", "20",
+	r := run(t, command(t, daemon.Program(t, "curl"), "--silent", "--insecure", "--max-time", "20",
 		"--user", user+":"+secret, "imaps://"+p.address(t, "imaps")+"/"))
 	const loginDenied = 67
 	if r.code != 0 && r.code != loginDenied {

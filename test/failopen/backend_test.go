@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,7 +40,7 @@ type trouble struct {
 
 // backends are those of all handlers for which an outage is an error.
 func backends() []backend {
-	return []backend{clamd(), webHook(), program(), lists()}
+	return []backend{clamd(), rspamd(), milter(), webHook(), program(), lists()}
 }
 
 // overTCP fails in the ways of coretest.Faults, most of them by way of a front that
@@ -91,8 +89,7 @@ func overTCP(bad, good string, settings func(network, address string) string, so
 }
 
 func clamd() backend {
-	settings := func(network, address string) string { return fmt.Sprintf("address = %q", network+":"+address) }
-	return backend{"clamav", overTCP("stream: Eicar FOUND\x00", "stream: OK\x00", settings, soundClamd, map[coretest.Fault]string{
+	return backend{"clamav", overTCP("stream: Eicar FOUND\x00", "stream: OK\x00", atAddress, soundClamd, map[coretest.Fault]string{
 		coretest.FaultRefused: "connection refused; check that clamd runs",
 		coretest.FaultHanging: "clamd hangs, or the time limit is too short",
 		coretest.FaultCut:     "scan by clamd at tcp:127.0.0.1:",
@@ -122,37 +119,6 @@ func soundClamd(tb testing.TB, l net.Listener) {
 			}
 		}
 	})
-}
-
-func webHook() backend {
-	answer := func(action string) string {
-		body := fmt.Sprintf(`{"action":%q}`, action)
-		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	}
-	settings := func(network, address string) string {
-		if network == "unix" {
-			return fmt.Sprintf("url = \"http://judge.example.test/\"\nsocket = %q", address)
-		}
-		return fmt.Sprintf("url = \"http://%s/\"", address)
-	}
-	return backend{"http", overTCP(answer("reject"), answer("continue"), settings, soundService, map[coretest.Fault]string{
-		coretest.FaultRefused: "connection refused",
-		coretest.FaultHanging: "ask http://127.0.0.1:",
-		coretest.FaultCut:     "ask http://127.0.0.1:",
-		coretest.FaultGarbage: "ask http://127.0.0.1:",
-	})}
-}
-
-func soundService(tb testing.TB, l net.Listener) {
-	tb.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprint(w, `{"action":"continue"}`)
-	}))
-	_ = s.Listener.Close()
-	s.Listener = l
-	s.Start()
-	tb.Cleanup(s.Close)
 }
 
 func program() backend {

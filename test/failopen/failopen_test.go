@@ -53,6 +53,44 @@ func (b *trouble) block(handler, name, policy string, limit time.Duration) strin
 	return fmt.Sprintf("%s %q {\n%s\n%s\non_error = %q\n}", handler, name, b.settings, timeout, policy)
 }
 
+// otherwise has for each on_timeout another on_error.
+var otherwise = map[string]string{"continue": "reject", "defer": "continue", "reject": "defer"}
+
+// TestTimeout has each backend hang where on_timeout says something else than
+// on_error, and be gone where that counts.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	for _, b := range backends() {
+		for _, fault := range []string{"hanging", "refused", "missing"} {
+			if b.faults[fault] == nil {
+				continue
+			}
+			t.Run(b.handler+"/"+fault, func(t *testing.T) {
+				t.Parallel()
+				trouble := b.faults[fault](t)
+				chains := make(map[string]string)
+				for onTimeout, onError := range otherwise {
+					block := trouble.block(b.handler, "judge", onError, shortly)
+					chains["on_"+onTimeout] = strings.TrimSuffix(block, "}") + fmt.Sprintf("on_timeout = %q\n}", onTimeout)
+				}
+				s := newSite(t, trouble.dns, trouble.dnsTime(shortly), chains)
+				if trouble.begin != nil {
+					trouble.begin()
+				}
+				for onTimeout, onError := range otherwise {
+					want := onError
+					if trouble.hangs {
+						want = onTimeout
+					}
+					if reply, entry := s.send(t, "on_"+onTimeout, "judge"); !strings.HasPrefix(reply, replies[want]) || entry.Note != trouble.note() {
+						t.Errorf("on_timeout = %s, on_error = %s: the client is told %q, the trace has %+v", onTimeout, onError, reply, entry)
+					}
+				}
+			})
+		}
+	}
+}
+
 // note is what the trace says of an error.
 func (b *trouble) note() string {
 	if b.hangs {
