@@ -31,12 +31,20 @@ type builder struct {
 	unsure bool
 	// nameless says that the server block gives no host name.
 	nameless bool
+	// unasked are the blocks whose modules an offline check does not ask.
+	unasked []*config.Block
 }
 
 // buildGeneration makes the modules and chains of a file. What it made is
 // cleaned up when there are errors; the generation is nil then.
 func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) {
 	b := newBuilder(r, s)
+	b.build()
+	return b.finish()
+}
+
+// build makes all that the file has.
+func (b *builder) build() {
 	b.placeholders()
 	b.checkPostmaster()
 	b.tlsSources()
@@ -47,11 +55,15 @@ func buildGeneration(r *runtime, s *settings) (*generation, config.Diagnostics) 
 		b.ds.Warnf(b.chains[name].DefRange, "chain/unused", "no chain uses %q", name).
 			WithDetail("Splice it in with use %q {}, or remove it.", name)
 	}
+}
+
+// finish gives the generation, or cleans up what there is of it.
+func (b *builder) finish() (*generation, config.Diagnostics) {
 	if !b.ds.HasErrors() {
 		return b.gen, b.ds
 	}
 	if err := b.gen.close(); err != nil {
-		b.ds.Errorf(hcl.Range{Filename: s.file.Name}, "module/cleanup", "%v", err)
+		b.ds.Errorf(hcl.Range{Filename: b.gen.settings.file.Name}, "module/cleanup", "%v", err)
 	}
 	return nil, b.ds
 }
@@ -110,6 +122,10 @@ func (b *builder) decode(info Info, block *config.Block, also ...any) Module {
 func (b *builder) provision(info Info, m Module, block *config.Block, c *Context) bool {
 	i := &instance{module: m, name: c.name, block: block}
 	b.gen.modules = append(b.gen.modules, i)
+	if b.outside(info, block) {
+		b.unasked = append(b.unasked, block)
+		return true
+	}
 	if p, ok := m.(Provisioner); ok {
 		if err := i.guard("set up", func() error { return p.Provision(c) }); err != nil {
 			b.ds.Errorf(block.DefRange, "module/provision", "%v", err)
@@ -237,6 +253,7 @@ func (b *builder) namedChains() {
 		}
 		if first, ok := b.chains[name]; ok {
 			b.ds.Errorf(block.LabelRange(0), "chain/duplicate", "two chains have the name %q", name).
+				WithDetail("Give one of them another name, or move the handlers of one into the other.").
 				WithRelated(first.DefRange, "the first one stands here")
 			continue
 		}
@@ -281,6 +298,7 @@ func (b *builder) listeners() {
 		}
 		if other, ok := first[name]; ok && name != "" {
 			b.ds.Errorf(block.LabelRange(1), "listener/duplicate", "two listeners have the name %q", name).
+				WithDetail("Give one of them another name; one listener may have several addresses.").
 				WithRelated(other.DefRange, "the first one stands here")
 			continue
 		}
@@ -316,6 +334,7 @@ func (b *builder) listener(info Info, name string, block *config.Block) {
 		cb.checkLogin(steps, block)
 	}
 	chains := cb.domainChains(steps)
+	chains.info, chains.module, chains.block = info, m, block
 	b.gen.chains = append(b.gen.chains, chains)
 	c.chains = chains.set
 	l, ok := m.(Listener)

@@ -120,7 +120,10 @@ func (b *chainBuilder) steps(body *config.Block, via []*config.Block) []*step {
 
 // use splices a named chain in.
 func (b *chainBuilder) use(block *config.Block, via []*config.Block) []*step {
-	b.empty(block, 1)
+	if b.empty(block, 1); len(block.Labels) != 1 {
+		b.unsure, b.incomplete = true, true
+		return nil
+	}
 	name := block.Label(0)
 	target, ok := b.chains[name]
 	if !ok {
@@ -136,6 +139,7 @@ func (b *chainBuilder) use(block *config.Block, via []*config.Block) []*step {
 	}
 	if slices.Contains(via, target) {
 		b.ds.Errorf(block.DefRange, "chain/cycle", "the chain %q uses itself", name).
+			WithDetail("Remove this use: a chain is spliced in once, where use stands.").
 			WithRelated(target.DefRange, "it begins here")
 		return nil
 	}
@@ -163,7 +167,11 @@ func (b *chainBuilder) inherit(block *config.Block) []*step {
 // empty refuses what use and inherit do not have.
 func (b *chainBuilder) empty(block *config.Block, labels int) {
 	if len(block.Labels) != labels {
-		b.ds.Errorf(block.DefRange, "chain/labels", "%s has %d labels and needs %d", block.Type, len(block.Labels), labels)
+		way := "Write " + block.Type + " {}."
+		if labels == 1 {
+			way = "Write " + block.Type + ` "NAME" {}, with the name of a chain at the top of the file.`
+		}
+		b.ds.Errorf(block.DefRange, "chain/labels", "%s has %d labels and needs %d", block.Type, len(block.Labels), labels).WithDetail("%s", way)
 	}
 	for _, a := range block.Attributes() {
 		b.ds.Errorf(a.NameRange, "chain/attribute", "%s has no attributes, but here is %q", block.Type, a.Name)
@@ -182,7 +190,8 @@ func (b *chainBuilder) parallel(block *config.Block) *step {
 	s.Position = b.position(block)
 	for _, nested := range block.Blocks() {
 		if slices.Contains(chainWords, nested.Type) {
-			b.ds.Errorf(nested.DefRange, "chain/parallel", "parallel holds handlers, but here is %s", nested.Type)
+			b.ds.Errorf(nested.DefRange, "chain/parallel", "parallel holds handlers, but here is %s", nested.Type).
+				WithDetail("Move it out of the parallel block.")
 			continue
 		}
 		h := b.handler(nested)
@@ -324,13 +333,15 @@ func (b *chainBuilder) settable(info Info, block *config.Block) bool {
 // targetPolicy refuses what would lose mail.
 func (b *chainBuilder) targetPolicy(s *step, common *handlerSettings) {
 	if s.off {
+		b.incomplete = true // no target is left, and no news
 		a, _ := s.block.Attribute("enabled")
 		b.ds.Errorf(a.SrcRange, "chain/target-disabled", "%s delivers and cannot be switched off", s.Name).
 			WithDetail("Without it no recipient is accepted. Remove it from the chain if another target stands there.")
 	}
 	if s.Monitor {
 		r, _ := s.block.Attribute("mode")
-		b.ds.Errorf(r.SrcRange, "chain/target-monitor", "%s delivers and cannot be monitored only", s.Name)
+		b.ds.Errorf(r.SrcRange, "chain/target-monitor", "%s delivers and cannot be monitored only", s.Name).
+			WithDetail("Remove mode: what is only watched delivers nothing.")
 	}
 	if a, ok := s.block.Attribute("on_error"); ok && common.OnError == "continue" {
 		b.ds.Errorf(a.SrcRange, "chain/target-error", "%s delivers: its error cannot be passed over", s.Name).

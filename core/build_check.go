@@ -47,6 +47,7 @@ func (b *chainBuilder) check(steps []*step, body *config.Block) {
 // checkPlaces asks the handlers whether they stand where they can do their work.
 func (b *chainBuilder) checkPlaces(steps []*step) {
 	all := flat(steps)
+	b.checkNames(all)
 	for i, s := range all {
 		v, ok := s.Handler.(PlaceValidator)
 		if !ok {
@@ -63,6 +64,27 @@ func (b *chainBuilder) checkPlaces(steps []*step) {
 		}
 		modules := slices.Concat(front, []string{s.info.Name()}, behind)
 		b.ds.Append(v.ValidatePlace(modules, len(front)).Diagnostics(s.block, "chain/order"))
+	}
+}
+
+// checkNames asks the handlers whether those that they name are there. A handler that
+// could not be made may be one of them.
+func (b *chainBuilder) checkNames(all []*step) {
+	var known []string
+	for _, s := range all {
+		v, ok := s.Handler.(NameValidator)
+		if !ok || b.incomplete {
+			continue
+		}
+		if known == nil {
+			for _, other := range all {
+				known = append(known, other.Name)
+			}
+			for _, info := range b.gen.runtime.registry.Modules("handler") {
+				known = append(known, info.Name())
+			}
+		}
+		b.ds.Append(v.ValidateNames(known).Diagnostics(s.block, s.info.ID))
 	}
 }
 
@@ -91,6 +113,7 @@ func (b *chainBuilder) checkParallel(steps []*step) {
 			}
 			if first := s.parallel[0]; p.Stages != first.Stages {
 				b.ds.Errorf(p.block.DefRange, "chain/parallel", "handlers in parallel act at the same stage, but %s acts at %s", p.Name, list(p.Stages.Names())).
+					WithDetail("Write it behind the parallel block, or into one of its own.").
 					WithRelated(first.block.DefRange, "this one acts at %s", list(first.Stages.Names()))
 			}
 		}

@@ -56,7 +56,12 @@ func (d *Domains) fileLayers(domain *Domain) []layer {
 // listenerChains are the handlers of one listener as the file has them, from which
 // those of domains with settings in the database are made.
 type listenerChains struct {
-	listener   string
+	listener string
+	// info, module and block are the listener's; module is nil where its settings
+	// have errors.
+	info       Info
+	module     Module
+	block      *config.Block
 	feeds      mail.Stages
 	needsLogin bool
 	incomplete bool

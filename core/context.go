@@ -83,6 +83,10 @@ func (c *Context) User() *SystemUser {
 	return c.settings.user
 }
 
+// Trial tells that the module is made to be asked what it would say, and not to
+// serve: at Start it makes itself known to nobody.
+func (c *Context) Trial() bool { return c.runtime.lender != nil }
+
 // Domains gives the domains that live here.
 func (c *Context) Domains() *Domains { return c.settings.domains }
 

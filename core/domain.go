@@ -86,6 +86,7 @@ func (d *Domains) add(block *config.Block) config.Diagnostics {
 	domain.Name = name
 	if first, ok := d.byName[name]; ok {
 		ds.Errorf(block.LabelRange(0), "domain/duplicate", "the domain %s stands here twice", name).
+			WithDetail("Move the contents of one into the other.").
 			WithRelated(first.block.DefRange, "the first one stands here")
 		return ds
 	}
@@ -99,6 +100,7 @@ func (d *Domains) add(block *config.Block) config.Diagnostics {
 func (d *Domains) addTemplate(domain *Domain) (ds config.Diagnostics) {
 	if d.template != nil {
 		ds.Errorf(domain.block.LabelRange(0), "domain/duplicate", "the domain \"*\" stands here twice").
+			WithDetail("Move the contents of one into the other.").
 			WithRelated(d.template.block.DefRange, "the first one stands here")
 		return ds
 	}

@@ -29,6 +29,28 @@ func (s *Server) Health() []HandlerHealth {
 	return r.health()
 }
 
+// Reports gives what the services have to say, those that have nothing left out, in the
+// order of their names.
+func (s *Server) Reports() []ModuleReport {
+	r := s.host()
+	if r == nil {
+		return nil
+	}
+	var list []ModuleReport
+	for _, i := range r.started {
+		if m, ok := i.module.(Reporter); ok && !i.off {
+			if text := m.Report(); text != "" {
+				list = append(list, ModuleReport{Module: i.module.Module().ID, Text: text})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b ModuleReport) int { return cmp.Compare(a.Module, b.Module) })
+	return list
+}
+
+// ModuleReport is what a service says of itself, see Reporter.
+type ModuleReport struct{ Module, Text string }
+
 // DNS gives the figures of the resolver; none before Start.
 func (s *Server) DNS() dns.Stats {
 	r := s.host()

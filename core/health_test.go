@@ -118,6 +118,31 @@ func checkMetrics(t *testing.T, s *core.Server) {
 	}
 }
 
+// reporter is a service that says how it does.
+type reporter struct{ id, text string }
+
+func (r *reporter) Module() core.Info {
+	return core.Info{ID: r.id, New: func() core.Module { return &reporter{r.id, r.text} }}
+}
+
+func (r *reporter) Report() string { return r.text }
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(new(journal))
+	for _, one := range []*reporter{{"service.words", "three words wait"}, {"service.quiet", ""}, {"service.able", "all is well"}} {
+		r.Register(one)
+	}
+	s := start(t, options(t, file(t, head), r))
+	want := []core.ModuleReport{{Module: "service.able", Text: "all is well"}, {Module: "service.words", Text: "three words wait"}}
+	if diff := cmp.Diff(want, s.Reports()); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+	if got := core.NewServer(core.Options{}).Reports(); got != nil {
+		t.Errorf("a server that does not run reports %v", got)
+	}
+}
+
 // TestMetricsOfTwoModulesOfOneName: a name may stand for one module in the
 // listener's chain, and for another in a domain's.
 func TestMetricsOfTwoModulesOfOneName(t *testing.T) {

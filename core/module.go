@@ -57,6 +57,12 @@ type Migrator interface {
 	Migrations() store.Migrations
 }
 
+// NameValidator is a handler whose settings name other handlers, or modules. It is
+// asked with the names of all handlers of its chain, and of those that the build has.
+type NameValidator interface {
+	ValidateNames(known []string) Problems
+}
+
 // PlaceValidator is a handler that does its work only behind or in front of others.
 // It is asked with the names of the modules of its chain, in the order in which they
 // act (those of an earlier stage in front), and its own place among them. A problem without an attribute is that of the place.
@@ -117,6 +123,13 @@ type TLSSource interface {
 // most limit rows whose time is over at now, which it finds by an index.
 type Sweeper interface {
 	Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error)
+}
+
+// Reporter says in status how a module does, beside what Measure gives in numbers.
+// Report is called now and then, from any goroutine, and answers at once; "" is nothing
+// to say. What strangers have sent does not belong into it. Only services are asked.
+type Reporter interface {
+	Report() string
 }
 
 // Measurer has figures of its own for the metrics and for status. Measure is

@@ -102,6 +102,7 @@ func (o *Options) settings() (*settings, config.Diagnostics, map[string][]byte) 
 		return nil, ds, file.Sources
 	}
 	s, more := decodeSettings(file, o.DataDir)
+	s.offline = o.Offline
 	ds.Append(more)
 	return s, ds, file.Sources
 }

@@ -55,6 +55,11 @@ type Info struct {
 	// Authenticates marks a handler that can find, at the auth stage, that a client
 	// is the user that it claims to be.
 	Authenticates bool
+	// Looks names the attributes and nested blocks whose values have Provision or
+	// Validate look at files beside the configuration, or at the users of the machine;
+	// "" means that they do so in any case. 'validate --offline' does not call them
+	// where the block has one of these.
+	Looks []string
 	// Timeout bounds each call of a handler that asks a backend, where the file
 	// has no timeout attribute; 0 leaves the stage's own deadline.
 	Timeout time.Duration

@@ -29,6 +29,9 @@ type Options struct {
 	DataDir string
 	// Registry holds the modules; nil means DefaultRegistry.
 	Registry *Registry
+	// Offline has Validate and Examine look at the text of the configuration alone:
+	// not at the environment, other files and the machine. Nothing else honours it.
+	Offline bool
 	// Logger replaces the one that the log block asks for.
 	Logger *zap.Logger
 	// Now is the clock; nil means time.Now.
@@ -171,29 +174,28 @@ func Validate(o Options) (config.Diagnostics, map[string][]byte) {
 }
 
 func check(o *Options) (*settings, config.Diagnostics, map[string][]byte) {
-	s, ds, sources := o.settings()
-	if s != nil {
-		ds.Append(s.findUser(), s.checkDataDir(), s.checkLog())
-		ds.Append(dryRun(o, s))
-	}
-	ds = ds.Unique()
+	s, _, ds, sources := examine(o)
 	return s, ds, sources
 }
 
-// dryRun builds a generation on a store in memory and throws it away.
-func dryRun(o *Options, s *settings) config.Diagnostics {
+// dryRun builds a generation on a store in memory and throws it away. The plan is
+// of what it built, nil where it could not even begin.
+func dryRun(o *Options, s *settings) (*Plan, config.Diagnostics) {
 	var ds config.Diagnostics
 	st, err := store.OpenMemory(store.Options{Now: o.now()})
 	if err != nil {
 		ds.Errorf(s.file.Root.DefRange, "store/memory", "%v", err)
-		return ds
+		return nil, ds
 	}
 	r, err := newRuntime(o.registry(), st, s, zap.NewNop(), o.now())
 	if err != nil {
 		ds.Errorf(s.file.Root.DefRange, "module/provision", "%v", err)
-		return ds
+		return nil, ds
 	}
-	gen, found := buildGeneration(r, s)
+	b := newBuilder(r, s)
+	b.build()
+	plan := b.plan()
+	gen, found := b.finish()
 	ds.Append(found)
 	if gen != nil {
 		err = gen.close()
@@ -201,7 +203,7 @@ func dryRun(o *Options, s *settings) config.Diagnostics {
 	if err = errors.Join(err, r.close()); err != nil {
 		ds.Errorf(s.file.Root.DefRange, "module/cleanup", "%v", err)
 	}
-	return ds
+	return plan, ds
 }
 
 // Start reads the configuration, binds the sockets and serves. A configuration
@@ -415,6 +417,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.stopOnce.Do(func() { close(s.stopping) })
+	s.host().trials.stop()
 	limit, cancel := context.WithTimeout(ctx, run.settings.Server.DrainTimeout)
 	defer cancel()
 	if err := s.changing.take(limit); err != nil {

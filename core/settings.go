@@ -80,6 +80,17 @@ type settings struct {
 	baseDir string
 	domains *Domains
 	user    *SystemUser // of the server block, once findUser has found it
+	offline bool        // see Options
+}
+
+// emptyHostname tells whether the file gives a host name without a letter, and that
+// is all that is wrong with the block.
+func emptyHostname(server []*config.Block) bool {
+	if len(server) == 0 || !server[0].Known() {
+		return false
+	}
+	_, given := server[0].Attribute("hostname")
+	return given && !config.Decode(server[0], new(ServerSettings)).HasErrors()
 }
 
 // decodeSettings reads what belongs to the core. It goes on after mistakes, so
@@ -93,7 +104,7 @@ func decodeSettings(file *config.File, dataDir string) (*settings, config.Diagno
 	config.WithDefaults(&s.Trace)
 	config.WithDefaults(&s.DNS)
 	config.WithDefaults(&s.Store)
-	if s.Server.Hostname != "" {
+	if s.Server.Hostname != "" || emptyHostname(file.Root.Blocks("server")) {
 		if _, err := mail.ParseDomain(s.Server.Hostname); err != nil {
 			r := file.Root.Blocks("server")[0].Place("hostname")
 			ds.Errorf(r, "server/bad-hostname", "hostname %q is not a host name", s.Server.Hostname).

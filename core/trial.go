@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/mox-like/mox-like/core/chain"
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/tuning"
 )
 
 // Receiver is a listener that can tell in a trial what it says to mail itself,
@@ -22,6 +25,9 @@ type Receiver interface {
 	// Receive takes in a message as a client would send it, line ends and all. It
 	// stops when the message is refused anyway. The caller closes the result.
 	Receive(content io.Reader) (Reception, error)
+	// Encrypts tells that a client comes over TLS whatever it would like, given
+	// whether it has logged in.
+	Encrypts(loggedIn bool) bool
 }
 
 // Reception is a message on trial. The zero Verdict says that the listener has
@@ -33,7 +39,8 @@ type Reception interface {
 	Mail(tx *mail.Transaction) mail.Verdict
 	Rcpt(tx *mail.Transaction) mail.Verdict
 	// Data judges the message, makes it that of the transaction, and adds the
-	// listener's own header fields.
+	// listener's own header fields. It can be called for several transactions, one
+	// after the other.
 	Data(tx *mail.Transaction) mail.Verdict
 	Close() error
 }
@@ -42,25 +49,31 @@ type Reception interface {
 type TrialOptions struct {
 	// Now is the clock; nil means the host's.
 	Now func() time.Time
-	// Resolver answers questions to the DNS; nil means the host's. The caller closes
-	// it after the trial.
-	Resolver *dns.Resolver
+	// Resolver makes what answers questions to the DNS, once the trial has its place;
+	// nil means the host's. The trial closes it.
+	Resolver func(ctx context.Context) (*dns.Resolver, error)
+	// Domains are those whose settings in the database hold, beside those of the
+	// template; nil means all. In normal form.
+	Domains []string
 }
 
 // Trial is the configuration of a host once more, to be asked what it would say:
-// handlers of its own, which look at the store and the services of the host. Of what
-// generations share it takes what is there, and adds nothing. Transactions that run
-// in it have Trial set.
+// handlers of its own, which look at the store and the services of the host, and make
+// themselves known to none of them (Context.Trial). Of what generations share it takes
+// what is there, and adds nothing. Of what is logged only errors are. Transactions that
+// run in it have Trial set.
 type Trial struct {
-	gen  *generation
-	stop context.CancelFunc
-	done func()
-	base context.Context //nolint:containedctx // ends with the host
+	gen      *generation
+	resolver *dns.Resolver // its own, nil if it has the host's
+	stop     context.CancelFunc
+	done     func()
+	base     context.Context //nolint:containedctx // ends with the host
 }
 
 // NewTrial makes a trial of the configuration in force: of a server, that which it
 // runs, else that of the file. At most two are there at a time for a host, others
-// wait. A file with errors gives ErrInvalid, see TrialReport.
+// wait. A file with errors gives ErrInvalid, see TrialReport; errors of o.Resolver are
+// given as they are.
 func NewTrial(ctx context.Context, h Host, o TrialOptions) (*Trial, error) {
 	host, ok := h.(interface{ inTrial() *settings })
 	if !ok {
@@ -75,39 +88,73 @@ func NewTrial(ctx context.Context, h Host, o TrialOptions) (*Trial, error) {
 	t.base, t.stop = r.trials.context()
 	s := host.inTrial()
 	if err = errStopped; s != nil {
-		err = t.start(ctx, r.forTrial(o), s)
+		bound, release := t.Bound(ctx)
+		err = t.start(bound, r, s, o)
+		release()
 	}
 	if err != nil {
-		t.stop()
-		done()
-		return nil, err
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
-// start makes the handlers and starts them. Listeners and certificates are made,
-// since the handlers stand in them, and not started.
-func (t *Trial) start(ctx context.Context, r *runtime, s *settings) error {
+// start makes the handlers and starts them, with what they use of the blocks of
+// domains. Listeners and certificates are made, since the handlers stand in them, and
+// not started.
+func (t *Trial) start(ctx context.Context, host *runtime, s *settings, o TrialOptions) error {
+	if o.Resolver != nil {
+		var err error
+		if t.resolver, err = o.Resolver(ctx); err != nil {
+			return err
+		}
+	}
+	r := host.forTrial(o.Now, t.resolver)
 	gen, ds := buildGeneration(r, s)
 	if gen == nil {
 		return &fileError{ds: ds.Unique(), sources: s.file.Sources}
 	}
-	var handlers []*instance
+	t.gen = gen
+	var asked []*instance
 	for _, i := range gen.modules {
-		if i.module.Module().Namespace() == "handler" {
-			handlers = append(handlers, i)
+		if namespace := i.module.Module().Namespace(); namespace == "domain" || namespace == "handler" {
+			asked = append(asked, i)
 		}
 	}
-	err := startAll(ctx, r, handlers)
+	err := context.Cause(ctx) // a large file takes a while
 	if err == nil {
-		gen.tuned = newTuned(gen, false)
-		err = gen.tuned.load(ctx, r.tuning)
+		err = startAll(ctx, r, asked)
+	}
+	if err == nil {
+		err = t.tune(ctx, r.tuning, o.Domains)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("try configuration: %w", err), gen.close())
+		return fmt.Errorf("try configuration: %w", err)
 	}
-	t.gen = gen
 	return nil
+}
+
+// tune makes what the database sets for domains; nil means all of them.
+func (t *Trial) tune(ctx context.Context, table *tuning.Table, domains []string) error {
+	t.gen.tuned = newTuned(t.gen, false)
+	if domains == nil {
+		return t.gen.tuned.load(ctx, table)
+	}
+	t.gen.tuned.only = make(map[string]bool, len(domains))
+	rows, err := table.Of(ctx, tuning.Template)
+	for _, domain := range slices.Compact(slices.Sorted(slices.Values(domains))) {
+		if err != nil {
+			return err
+		}
+		t.gen.tuned.only[domain] = true
+		var more []tuning.Setting
+		more, err = table.Of(ctx, domain)
+		rows = append(rows, more...)
+	}
+	if err == nil {
+		t.gen.tuned.loadRows(rows)
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // TrialReport gives what is wrong with the file, if that is why NewTrial failed.
@@ -167,7 +214,13 @@ func (t *Trial) Bound(ctx context.Context) (context.Context, context.CancelFunc)
 
 // Close cleans the handlers up.
 func (t *Trial) Close() error {
-	err := t.gen.close()
+	var err error
+	if t.gen != nil {
+		err = t.gen.close()
+	}
+	if t.resolver != nil {
+		err = errors.Join(err, t.resolver.Close())
+	}
 	t.stop()
 	t.done()
 	return err
@@ -184,17 +237,19 @@ func (s *Server) inTrial() *settings {
 // inTrial gives what the file says.
 func (o *Offline) inTrial() *settings { return o.settings }
 
-// forTrial gives a runtime beside this one.
-func (r *runtime) forTrial(o TrialOptions) *runtime {
+// forTrial gives a runtime beside this one, with another clock and DNS unless they
+// are nil.
+func (r *runtime) forTrial(now func() time.Time, resolver *dns.Resolver) *runtime {
 	t := &runtime{
-		registry: r.registry, store: r.store, traces: r.traces, resolver: r.resolver, now: r.now, log: zap.NewNop(),
+		registry: r.registry, store: r.store, traces: r.traces, resolver: r.resolver, now: r.now,
+		log:      r.log.Named("check").WithOptions(zap.IncreaseLevel(zapcore.ErrorLevel)),
 		services: r.services, tuning: r.tuning, shared: make(map[string]*sharedValue), lender: r,
 	}
-	if o.Now != nil {
-		t.now = o.Now
+	if now != nil {
+		t.now = now
 	}
-	if o.Resolver != nil {
-		t.resolver = o.Resolver
+	if resolver != nil {
+		t.resolver = resolver
 	}
 	return t
 }

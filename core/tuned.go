@@ -25,7 +25,9 @@ import (
 type tuned struct {
 	gen *generation
 	// dry says that nothing is started, since no server runs.
-	dry       bool
+	dry bool
+	// only are the domains for which chains are made, nil for all. The template is.
+	only      map[string]bool
 	listeners []*tunedListener
 	closing   chan struct{}
 	closed    sync.Once

@@ -19,6 +19,12 @@ func (t *tuned) load(ctx context.Context, table *tuning.Table) error {
 	if err != nil {
 		return err
 	}
+	t.loadRows(rows)
+	return nil
+}
+
+// loadRows is load for rows at hand.
+func (t *tuned) loadRows(rows []tuning.Setting) {
 	of := make(map[string][]tuning.Setting)
 	for _, r := range rows {
 		of[r.Domain] = append(of[r.Domain], r)
@@ -27,7 +33,7 @@ func (t *tuned) load(ctx context.Context, table *tuning.Table) error {
 	if list := of[tuning.Template]; list != nil {
 		plans = append(plans, t.fit(tuning.Template, list))
 		for _, d := range t.gen.settings.domains.list {
-			if of[d.Name] == nil && t.ownSteps(d.Name) {
+			if of[d.Name] == nil && t.ownSteps(d.Name) && (t.only == nil || t.only[d.Name]) {
 				plans = append(plans, t.fit(d.Name, nil))
 			}
 		}
@@ -37,7 +43,6 @@ func (t *tuned) load(ctx context.Context, table *tuning.Table) error {
 		plans = append(plans, t.fit(domain, of[domain]))
 	}
 	t.commit(plans)
-	return nil
 }
 
 // fit makes the chains of a domain with those settings that fit.

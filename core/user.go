@@ -40,8 +40,8 @@ func lookUpUser(name string) (*SystemUser, error) {
 }
 
 // CheckReadable tells what keeps the user from reading a file: the owner, group
-// and mode of it and of the folders above. Access control lists are not looked at.
-// It is nil where nothing does or nothing can be told, and for no user.
+// and mode of it and of the folders above. It is nil where nothing does or nothing can
+// be told, as where there is an access control list, and for no user.
 func (u *SystemUser) CheckReadable(path string) error {
 	if u == nil || u.UID == 0 {
 		return nil
@@ -87,7 +87,7 @@ func (u *SystemUser) check(name string, want fs.FileMode) error {
 	case gid == u.GID || slices.Contains(u.Groups, gid):
 		perm >>= 3
 	}
-	if perm&want == 0 {
+	if perm&want == 0 && !hasACL(name) {
 		return fmt.Errorf("%s belongs to user %d and group %d and has mode %04o", name, owner.Uid, owner.Gid, info.Mode().Perm())
 	}
 	return nil

@@ -3,6 +3,7 @@ package chain_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,8 @@ func (k *keeps) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, e
 			return mail.Reject(mail.NewReply(550, 1, 1, "No such mailbox"), "there is no such mailbox"), nil
 		case r.Address.LocalPart == "broken":
 			return mail.Verdict{}, errors.New("the disk is gone")
+		case r.Address.LocalPart == "full":
+			return mail.Defer(mail.NewReply(452, 2, 2, "Mailbox full"), "over quota"), nil
 		default:
 			r.Accounts = []string{r.Address.String()}
 			return mail.Accept("taken"), nil
@@ -73,11 +76,16 @@ func (k *keeps) step() *chain.Step {
 // TestAddedRecipients: the targets decide, in their order, and the trace says how.
 func TestAddedRecipients(t *testing.T) {
 	t.Parallel()
-	const elsewhere = "it has added this recipient, which no target takes: the message does not go there"
+	const (
+		elsewhere = "it has added this recipient, which no target takes: the message does not go there"
+		refused   = "it has added this recipient, which example.test refuses: the message does not go there"
+		nobody    = "milter has put other recipients in the place of all, and no target takes one of them"
+	)
 	tests := map[string]struct {
 		list    []string
 		verdict mail.Verdict
 		action  mail.Action
+		by      string   // who defers, the reply's code and the reason
 		here    []string // delivered by the first target
 		there   []string // by the second
 		trace   []string // of the rcpt stage
@@ -98,19 +106,27 @@ func TestAddedRecipients(t *testing.T) {
 		},
 		"refused by the first": {
 			list: []string{"nobody@example.test", "b@example.test"}, action: mail.ActionAccept, here: []string{"a@example.test", "b@example.test"},
-			trace: []string{"example.test nobody@example.test: there is no such mailbox", "milter nobody@example.test: " + elsewhere, "example.test b@example.test: taken"},
+			trace: []string{"example.test nobody@example.test: there is no such mailbox", "milter nobody@example.test: " + refused, "example.test b@example.test: taken"},
 			to:    []string{"a@example.test", "b@example.test"},
 		},
 		"an error": {
-			list: []string{"broken@example.test"}, action: mail.ActionAccept, here: []string{"a@example.test"},
-			trace: []string{"example.test broken@example.test: the disk is gone", "milter broken@example.test: " + elsewhere}, to: []string{"a@example.test"},
+			list: []string{"broken@example.test", "b@example.test"}, action: mail.ActionDefer, by: "example.test 451 broken@example.test, which milter has added: the disk is gone",
+			trace: []string{"example.test broken@example.test: the disk is gone"}, to: []string{"a@example.test"},
+		},
+		"an error in the place of another": {
+			list: []string{"-a@example.test", "b@example.test", "broken@example.test"}, action: mail.ActionDefer, by: "example.test 451 broken@example.test, which milter has added: the disk is gone",
+			trace: []string{"example.test b@example.test: taken", "example.test broken@example.test: the disk is gone"}, to: []string{"b@example.test"},
+		},
+		"deferred by the second": {
+			list: []string{"full@example.net"}, action: mail.ActionDefer, by: "example.net 452 full@example.net, which milter has added: over quota",
+			trace: []string{"example.test full@example.net: not one of example.test", "example.net full@example.net: over quota"}, to: []string{"a@example.test"},
 		},
 		"another in its place": {
 			list: []string{"-a@example.test", "b@example.test"}, action: mail.ActionAccept, here: []string{"b@example.test"},
 			trace: []string{"example.test b@example.test: taken"}, to: []string{"b@example.test"},
 		},
 		"one elsewhere in its place": {
-			list: []string{"-a@example.test", "b@example.org"}, action: mail.ActionDefer,
+			list: []string{"-a@example.test", "b@example.org"}, action: mail.ActionDefer, by: "milter 451 " + nobody,
 			trace: []string{"example.test b@example.org: not one of example.test", "example.net b@example.org: not one of example.net", "milter b@example.org: " + elsewhere},
 		},
 		"a message that is refused": {
@@ -143,8 +159,11 @@ func TestAddedRecipients(t *testing.T) {
 			if o.Action != test.action || later > 0 {
 				t.Errorf("%v: %s; %d others were asked", o.Action, o.Reason, later)
 			}
-			if o.Action == mail.ActionDefer && (o.Handler != "milter" || o.Reply.Code != 451 || !strings.Contains(o.Reason, "no target takes one of them")) {
-				t.Errorf("deferred by %q with %s: %s", o.Handler, o.Reply, o.Reason)
+			if got := fmt.Sprint(o.Handler, " ", o.Reply.Code, " ", o.Reason); o.Action == mail.ActionDefer && (got != test.by || o.Stage != mail.StageData) {
+				t.Errorf("deferred at %s by %q, want %q", o.Stage, got, test.by)
+			}
+			if tx.Stage != mail.StageData || tx.Recipient != nil {
+				t.Errorf("left at %s with the recipient %v", tx.Stage, tx.Recipient)
 			}
 			if !slices.Equal(here.delivered, test.here) || !slices.Equal(there.delivered, test.there) {
 				t.Errorf("delivered to %q and %q", here.delivered, there.delivered)

@@ -1,6 +1,8 @@
 // Package check tries a message beforehand: it goes through the chain of a listener
 // as one from a client would, with the DNS, the daemons and the state that there are,
-// and nothing is delivered, counted, learned or remembered.
+// and this server neither delivers, counts, learns nor remembers anything. What the
+// daemons do on their own that are asked is theirs: a spam filter may learn from what
+// it sees.
 //
 // It runs the stages connect, helo, mail, rcpt and data as the listener for SMTP
 // does. Not part of a trial are what comes before the first command (the number of
@@ -34,9 +36,20 @@ const (
 	MaxZone = 1 << 20
 	// MaxRecipients is how many recipients can be asked for.
 	MaxRecipients = 100
-	// MaxTime is how long a check may take in all.
-	MaxTime = 5 * time.Minute
+	// MaxTime is how long a check may take in all, and MaxArrival how much of that the
+	// message may take to come in, from when the check has its place on.
+	MaxTime    = 5 * time.Minute
+	MaxArrival = time.Minute
+	// MaxTransactions is how many transactions are tried where recipients have to be
+	// sent the message in one of their own.
+	MaxTransactions = 10
 )
+
+// IDPrefix begins the identifiers of messages that are tried, and of no trace.
+const IDPrefix = "check-"
+
+// ErrSlow is returned when the message does not come in within MaxArrival.
+var ErrSlow = fmt.Errorf("the message came too slowly: not all of it within %s", MaxArrival)
 
 // ErrRequest is returned when the request makes no sense.
 var ErrRequest = errors.New("the check makes no sense")
@@ -63,8 +76,9 @@ type Request struct {
 	To []string `json:"to" minItems:"1" maxItems:"100" doc:"The recipients."`
 	// User is the account as which the client would have logged in, "" if it has not.
 	User string `json:"user,omitempty" maxLength:"320" doc:"The account as which the client would have logged in."`
-	// TLS says that the connection is encrypted.
-	TLS bool `json:"tls,omitempty" doc:"The connection is encrypted."`
+	// TLS says that the connection is encrypted. It is so anyway where a client cannot
+	// come otherwise: with TLS from the first byte on, and for a user who has logged in.
+	TLS bool `json:"tls,omitempty" doc:"The connection is encrypted. It is so anyway at a listener with TLS from the first byte on, and for a user who has logged in."`
 	// Now is the time that it is, standing still; the zero time means the real one.
 	Now time.Time `json:"now,omitzero" doc:"The time that it is, standing still; the real one without it."`
 	// Zone is the text of a zone file that answers in the place of the DNS: names that
@@ -74,8 +88,9 @@ type Request struct {
 
 // Result is what became of the message.
 type Result struct {
-	// Accepted tells that the client's message would be accepted for every recipient.
-	Accepted bool `json:"accepted" doc:"It would be accepted for every recipient."`
+	// Accepted tells that the client's message would be accepted for every recipient,
+	// also of those in further transactions.
+	Accepted bool `json:"accepted" doc:"It would be accepted for every recipient, also of those in further transactions."`
 	// Record is what would stand in the trace.
 	Record *trace.Record `json:"trace" doc:"What would stand in the trace."`
 	// Replies are what the client would be told, in order; the last one is final.
@@ -90,6 +105,9 @@ type Result struct {
 	// message, unfolded, but for the Return-Path that a delivery adds.
 	Added   []string `json:"added_fields,omitempty" doc:"Header fields that would be added, unfolded, the topmost first."`
 	Removed []string `json:"removed_fields,omitempty" doc:"Header fields that would be removed, unfolded."`
+	// Further are the transactions in which the client would send the message to the
+	// recipients that were put off (Recipient.Later). They have none of their own.
+	Further []*Result `json:"further,omitempty" doc:"The transactions in which the client would send it to the recipients that were put off."`
 }
 
 // Reply is what the client would be told at a stage.
@@ -104,6 +122,9 @@ type Recipient struct {
 	Address string `json:"address"`
 	// Accepted tells that the recipient was, whatever became of the message.
 	Accepted bool `json:"accepted" doc:"Whatever becomes of the message."`
+	// Later tells that the recipient was put off by 452 4.5.3: the client sends it the
+	// message in a transaction of its own, which is one of Result.Further.
+	Later bool `json:"later,omitempty" doc:"Put off to a transaction of its own, see further."`
 	// Target is the handler that would deliver, Accounts those whose mail it is.
 	Target   string   `json:"target,omitempty" doc:"The handler that would deliver."`
 	Accounts []string `json:"accounts,omitempty" doc:"The accounts in whose mailboxes it would be."`
@@ -118,17 +139,7 @@ func Run(ctx context.Context, host core.Host, r Request, message io.Reader) (res
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
 	defer cancel()
-	var o core.TrialOptions
-	if !r.Now.IsZero() {
-		o.Now = func() time.Time { return r.Now }
-	}
-	if r.Zone != "" {
-		if o.Resolver, err = dns.NewZone(r.Zone, dns.Options{Now: o.Now}); err != nil {
-			return nil, bad("%v", err)
-		}
-		defer func() { err = errors.Join(err, o.Resolver.Close()) }()
-	}
-	trial, err := core.NewTrial(ctx, host, o)
+	trial, err := core.NewTrial(ctx, host, r.options(a))
 	if err != nil {
 		return nil, err
 	}
@@ -139,14 +150,56 @@ func Run(ctx context.Context, host core.Host, r Request, message io.Reader) (res
 	if err != nil {
 		return nil, err
 	}
+	if r.TLS || receiver.Encrypts(r.User != "") {
+		a.session.TLS = encrypted()
+	}
 	content := sha256.New()
-	reception, err := receiver.Receive(io.TeeReader(message, content))
+	reception, err := receive(ctx, receiver, io.TeeReader(message, content))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, reception.Close()) }()
-	d := &dialog{request: &r, asked: a, trial: trial, chains: listener.Chains, reception: reception}
+	d := &dialog{asked: a, trial: trial, chains: listener.Chains, reception: reception}
 	return d.run(ctx, r.id(content.Sum(nil)))
+}
+
+// options give the trial what the request says.
+func (r *Request) options(a *asked) core.TrialOptions {
+	o := core.TrialOptions{Domains: a.domains()}
+	if !r.Now.IsZero() {
+		o.Now = func() time.Time { return r.Now }
+	}
+	if r.Zone == "" {
+		return o
+	}
+	o.Resolver = func(ctx context.Context) (*dns.Resolver, error) {
+		resolver, err := dns.NewZone(ctx, r.Zone, dns.Options{Now: o.Now})
+		if err != nil && ctx.Err() == nil {
+			err = bad("%v", err)
+		}
+		return resolver, err
+	}
+	return o
+}
+
+// receive takes the message in, which must be there in time.
+func receive(ctx context.Context, receiver core.Receiver, message io.Reader) (core.Reception, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, MaxArrival, ErrSlow)
+	defer cancel()
+	return receiver.Receive(&arriving{from: message, ended: func() error { return context.Cause(ctx) }})
+}
+
+// arriving reads a message until it is told why that has to end.
+type arriving struct {
+	from  io.Reader
+	ended func() error
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	if err := a.ended(); err != nil {
+		return 0, err
+	}
+	return a.from.Read(p)
 }
 
 // receiverOf finds the listener.
@@ -156,10 +209,21 @@ func receiverOf(t *core.Trial, name string) (core.TrialListener, core.Receiver, 
 		return l, nil, bad("there is no listener %q; those of the configuration are: %s", name, strings.Join(t.Listeners(), ", "))
 	}
 	receiver, ok := l.Module.(core.Receiver)
-	if !ok {
-		return l, nil, bad("no mail comes in by the listener %q: it is one of %s", name, l.Kind)
+	if ok {
+		return l, receiver, nil
 	}
-	return l, receiver, nil
+	var others []string
+	for _, other := range t.Listeners() {
+		if o, _ := t.Listener(other); o.Module != nil {
+			if _, takes := o.Module.(core.Receiver); takes {
+				others = append(others, other)
+			}
+		}
+	}
+	if others == nil {
+		return l, nil, bad("no mail comes in by the listener %q, whose kind is %s, nor by any other of the configuration", name, l.Kind)
+	}
+	return l, nil, bad("no mail comes in by the listener %q, whose kind is %s; it does by: %s", name, l.Kind, strings.Join(others, ", "))
 }
 
 // id makes the identifier of the message. It is the same whenever the same is asked,
@@ -172,7 +236,7 @@ func (r *Request) id(content []byte) string {
 	}
 	h.Write(text)
 	h.Write(content)
-	return "check-" + strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil))[:12])
+	return IDPrefix + strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil))[:12])
 }
 
 // asked is a request in the server's nouns.
@@ -181,6 +245,18 @@ type asked struct {
 	from     mail.Address
 	to       []mail.Address
 	smtpUTF8 bool
+}
+
+// domains are those whose settings can hold for the message.
+func (a *asked) domains() []string {
+	list := make([]string, 0, len(a.to)+1)
+	for _, address := range a.to {
+		list = append(list, address.Domain)
+	}
+	if user, err := mail.ParseAddress(a.session.User); err == nil {
+		list = append(list, user.Domain)
+	}
+	return list
 }
 
 // accounts is the service that knows who has an account.
@@ -205,9 +281,6 @@ func (r *Request) read(ctx context.Context, host core.Host) (*asked, error) {
 	}}
 	if h := a.session.Helo; len(h) > 255 || strings.IndexFunc(h, func(c rune) bool { return c <= ' ' || c >= 0x7f }) >= 0 {
 		return nil, bad("%q is nothing that a client can say in EHLO", h)
-	}
-	if r.TLS {
-		a.session.TLS = encrypted()
 	}
 	if err := r.readPaths(a); err != nil {
 		return nil, err

@@ -16,13 +16,13 @@ import (
 
 // dialog is what would go on between a client and the listener.
 type dialog struct {
-	request   *Request
 	asked     *asked
 	trial     *core.Trial
 	chains    *chain.Set
 	reception core.Reception
 
-	result Result
+	result *Result // of the transaction that goes on
+	closed bool    // the server has closed the connection
 }
 
 // encrypted is the state of a connection that a client of today makes.
@@ -35,6 +35,7 @@ func (d *dialog) run(ctx context.Context, id string) (*Result, error) {
 	now := d.trial.Now()
 	session := d.asked.session
 	session.ID, session.Started = id, now
+	d.result = new(Result)
 	whole := d.transaction(&session, now)
 	outcome := d.chains.Run(ctx, mail.StageConnect, whole)
 	if !d.reply(outcome, id, "220 "+d.trial.Hostname()+" ESMTP Service Ready") {
@@ -44,17 +45,40 @@ func (d *dialog) run(ctx context.Context, id string) (*Result, error) {
 	if !d.reply(outcome, id, "250 "+d.trial.Hostname()+" greets "+session.Helo) {
 		return d.end(ctx, trace.KindSession, whole, outcome)
 	}
-	tx := d.transaction(&session, now)
+	first, later, err := d.send(ctx, whole, id, d.asked.to)
+	for n := 2; err == nil && len(later) > 0 && !d.closed && n <= MaxTransactions; n++ {
+		d.result = new(Result)
+		var further *Result
+		if further, later, err = d.send(ctx, whole, fmt.Sprintf("%s-%d", id, n), later); err == nil {
+			first.Further = append(first.Further, further)
+			first.Accepted = first.Accepted && further.Accepted
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	first.Accepted = first.Accepted && len(later) == 0
+	return first, nil
+}
+
+// send runs one transaction. later are the recipients that are to be sent the message
+// in another one.
+func (d *dialog) send(ctx context.Context, whole *mail.Transaction, id string, to []mail.Address) (r *Result, later []mail.Address, err error) {
+	tx := d.transaction(whole.Session, whole.Started)
+	tx.ID = id
 	tx.Envelope = mail.Envelope{ReversePath: d.asked.from, Size: d.reception.Size(), SMTPUTF8: d.asked.smtpUTF8}
 	tx.Merge(whole)
-	outcome = d.stage(ctx, mail.StageMail, tx, d.reception.Mail)
+	outcome := d.stage(ctx, mail.StageMail, tx, d.reception.Mail)
 	if !d.reply(outcome, id, "250 2.1.0 Sender OK") {
-		return d.end(ctx, trace.KindMessage, tx, outcome)
+		r, err = d.end(ctx, trace.KindMessage, tx, outcome)
+		return r, nil, err
 	}
-	if outcome = d.recipients(ctx, tx); len(tx.Envelope.Recipients) == 0 {
-		return d.end(ctx, trace.KindMessage, tx, outcome)
+	if outcome, later = d.recipients(ctx, tx, to); len(tx.Envelope.Recipients) == 0 {
+		r, err = d.end(ctx, trace.KindMessage, tx, outcome)
+	} else {
+		r, err = d.message(ctx, tx, outcome)
 	}
-	return d.message(ctx, tx, outcome)
+	return r, later, err
 }
 
 func (d *dialog) transaction(s *mail.Session, now time.Time) *mail.Transaction {
@@ -71,28 +95,41 @@ func (d *dialog) stage(ctx context.Context, stage mail.Stage, tx *mail.Transacti
 	return d.chains.Run(ctx, stage, tx)
 }
 
-// recipients asks for each, and gives the last refusal, if there was one.
-func (d *dialog) recipients(ctx context.Context, tx *mail.Transaction) (refused mail.Outcome) {
-	for _, address := range d.asked.to {
+// otherTransaction tells that a client sends the message to the recipient in a
+// transaction of its own (RFC 5321 section 4.5.3.1.10). The first one that is taken
+// makes sure that there is an end to it.
+func otherTransaction(outcome mail.Outcome, tx *mail.Transaction) bool {
+	return len(tx.Envelope.Recipients) > 0 && outcome.Action == mail.ActionDefer &&
+		outcome.Reply.Code == 452 && outcome.Reply.Enhanced == mail.EnhancedCode{4, 5, 3}
+}
+
+// recipients asks for each, and gives the last refusal, if there was one, but for
+// those that are put off.
+func (d *dialog) recipients(ctx context.Context, tx *mail.Transaction, to []mail.Address) (refused mail.Outcome, later []mail.Address) {
+	for _, address := range to {
 		r := &mail.Recipient{Address: address}
 		tx.Recipient = r
 		outcome := d.stage(ctx, mail.StageRcpt, tx, d.reception.Rcpt)
 		tx.Recipient = nil
 		reply := mail.NewReply(250, 1, 5, "Recipient OK")
-		if outcome.Refused() {
+		switch {
+		case outcome.Refused() && otherTransaction(outcome, tx):
+			reply, later = outcome.Refusal(tx.ID), append(later, address)
+			d.result.Recipients = append(d.result.Recipients, Recipient{Address: address.String(), Later: true})
+		case outcome.Refused():
 			refused, reply = outcome, outcome.Refusal(tx.ID)
 			d.result.Recipients = append(d.result.Recipients, Recipient{Address: address.String()})
-		} else {
+		default:
 			tx.Envelope.Recipients = append(tx.Envelope.Recipients, r)
 			d.result.Recipients = append(d.result.Recipients, Recipient{Address: address.String(), Accepted: true, Target: r.Target, Accounts: r.Accounts})
 		}
 		d.result.Replies = append(d.result.Replies, Reply{Stage: mail.StageRcpt.String(), Recipient: address.String(), Reply: reply.String()})
 		if reply.Code == 421 { // it closes the connection (RFC 5321 section 3.8)
-			tx.Envelope.Recipients = nil
-			return outcome
+			tx.Envelope.Recipients, d.closed = nil, true
+			return outcome, later
 		}
 	}
-	return refused
+	return refused, later
 }
 
 // message runs the data stage. refused is of a recipient, if one was.
@@ -145,10 +182,7 @@ func (d *dialog) compare(before mail.HeaderSection, tx *mail.Transaction) error 
 	if err != nil {
 		return err
 	}
-	after, _, err := mail.ParseHeaderSection(rendered.Head())
-	if err != nil {
-		return nil //nolint:nilerr // what was added has made it larger than can be read: there is no telling
-	}
+	after := mail.SplitRendered(rendered.Head())
 	d.result.Added = without(after.Fields, before.Fields)
 	d.result.Removed = without(before.Fields, after.Fields)
 	return nil
@@ -180,7 +214,8 @@ func without(list, others []mail.HeaderField) []string {
 func (d *dialog) reply(outcome mail.Outcome, id, good string) bool {
 	text := good
 	if outcome.Refused() {
-		text = outcome.Refusal(id).String()
+		refusal := outcome.Refusal(id)
+		text, d.closed = refusal.String(), refusal.Code == 421
 	}
 	d.result.Replies = append(d.result.Replies, Reply{Stage: outcome.Stage.String(), Reply: text})
 	return !outcome.Refused()
@@ -194,7 +229,7 @@ func (d *dialog) end(ctx context.Context, kind trace.Kind, tx *mail.Transaction,
 	r := trace.NewRecord(kind, tx, outcome, d.trial.Now())
 	r.Settings = settingsOf(r.Entries)
 	d.result.Record = r
-	return &d.result, nil
+	return d.result, nil
 }
 
 // settingsOf gives the settings that entries refer to, which no store has.

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mox-like/mox-like/core/check"
 	"github.com/mox-like/mox-like/core/control"
+	"github.com/mox-like/mox-like/core/dns"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -48,15 +50,22 @@ each handler says, as 'trace' does, what the client would be told at each stage,
 whose mail it would be, and which header fields would be added.
 
 The DNS, the daemons, the lists and the counters are the real ones, whether a server
-runs or not, but nothing is delivered, counted, learned or remembered. With --dns and
---now the result is the same whenever the command is repeated, if no daemon is asked.
+runs or not, but this server neither delivers, counts, learns nor remembers anything.
+The daemons are asked as for any other message: a spam filter that learns from what
+it sees by itself, as spamd does by default, may learn from this one, and a milter
+may count it. With --dns and --now the result is the same whenever the command is
+repeated, if no daemon is asked.
 
 FILE holds the message with its header, - is the standard input. If its first line
 ends with LF alone, as usual in files, each LF becomes CR LF; else it is sent as it
-is. Several recipients are named in the order in which the client would name them.
+is. Several recipients are named in the order in which the client would name them. For
+those that are put off by 452 4.5.3, since other settings hold for them or there are
+too many, the message is tried in further transactions, as the client would send it.
 
-Logins are not part of it: --user stands for a client that has logged in. Nor are
-the limits of connections and sessions. The clock of --now stands still, so that
+Logins are not part of it: --user stands for a client that has logged in, which is
+possible over TLS alone, so that --tls goes without saying; as it does at a listener
+with tls = "implicit". At one with tls = "required", a client without either is told
+530 5.7.0 Must issue a STARTTLS command first. Not part of it are the limits of connections and sessions. The clock of --now stands still, so that
 durations are 0; the id begins with check- and is in no trace.
 
 Exit status:
@@ -66,7 +75,7 @@ Exit status:
 		Example: `  mox-like check --listener mx --ip 192.0.2.1 --helo mail.example.net \
       --from bob@example.net --to alice@example.org message.eml
   mox-like check --listener mx --ip 192.0.2.1 --from '<>' --to alice@example.org -
-  mox-like check --listener submission --user alice@example.org --tls \
+  mox-like check --listener submission --user alice@example.org \
       --ip 192.0.2.1 --from alice@example.org --to bob@example.net message.eml
   mox-like check --listener mx --ip 192.0.2.1 --from bob@example.net --to alice@example.org \
       --dns example.zone --now 2026-11-01T12:00:00Z --json message.eml`,
@@ -77,6 +86,9 @@ Exit status:
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := incomplete(cmd); err != nil {
+				return err
+			}
 			o.File = args[0]
 			return runCheck(cmd.Context(), &o, s)
 		},
@@ -92,10 +104,10 @@ Exit status:
 		return nil
 	})
 	flags.StringVar(&r.Helo, "helo", "", "what the client calls itself; without it, its address in brackets")
-	flags.StringVar(&r.From, "from", "", "the reverse-path; '' or '<>' is the null one")
-	flags.StringArrayVar(&r.To, "to", nil, "a recipient; may be repeated")
+	flags.StringVar(&r.From, "from", "", "the `ADDRESS` of the reverse-path; '' or '<>' is the null one")
+	flags.StringArrayVar(&r.To, "to", nil, "the `ADDRESS` of a recipient; may be repeated")
 	flags.StringVar(&r.User, "user", "", "as if this `ACCOUNT` had logged in")
-	flags.BoolVar(&r.TLS, "tls", false, "as if the connection were encrypted")
+	flags.BoolVar(&r.TLS, "tls", false, "as if the connection were encrypted; it is with --user")
 	flags.StringVar(&o.ZoneFile, "dns", "", "take the DNS from this zone `FILE` alone; other names do not exist")
 	flags.Func("now", "as if it were this `TIME`, as 2026-11-01T12:00:00Z", func(text string) (err error) {
 		if r.Now, err = time.Parse(time.RFC3339, text); err != nil || r.Now.IsZero() {
@@ -104,16 +116,28 @@ Exit status:
 		return nil
 	})
 	flags.BoolVar(&o.JSON, "json", false, "print one JSON object")
-	for _, name := range []string{"listener", "ip", "from", "to"} {
-		_ = cmd.MarkFlagRequired(name)
-	}
 	return cmd
+}
+
+// incomplete names the flags that a check cannot do without.
+func incomplete(cmd *cobra.Command) error {
+	var flags []string
+	for _, name := range []string{"listener", "ip", "from", "to"} {
+		if !cmd.Flags().Changed(name) {
+			value, _ := pflag.UnquoteUsage(cmd.Flags().Lookup(name))
+			flags = append(flags, "--"+name+" "+value)
+		}
+	}
+	if flags == nil {
+		return nil
+	}
+	return badUsage("say who sends what to whom: %s is missing", strings.Join(flags, ", "))
 }
 
 func runCheck(ctx context.Context, o *CheckOptions, s Streams) (err error) {
 	// Both are read as who gave the command: root is dropped afterwards.
 	if o.ZoneFile != "" {
-		if o.Request.Zone, err = readZone(o.ZoneFile); err != nil {
+		if o.Request.Zone, err = readZone(ctx, o.ZoneFile); err != nil {
 			return err
 		}
 	}
@@ -127,7 +151,11 @@ func runCheck(ctx context.Context, o *CheckOptions, s Streams) (err error) {
 		return printReport(s, func() (report *control.Report, err error) {
 			if result, report, err = ops.Check(ctx, o.Request, wireLines(message)); err == nil && !o.JSON {
 				e := &explainer{ops: ops, mode: settingsChanged, known: make(map[string][]mail.Setting)}
-				result.Record, err = e.explained(ctx, result.Record)
+				for _, one := range append([]*check.Result{result}, result.Further...) {
+					if err == nil {
+						one.Record, err = e.explained(ctx, one.Record)
+					}
+				}
 			}
 			return report, err
 		})
@@ -159,7 +187,8 @@ func (o *CheckOptions) open(s Streams) (io.ReadCloser, error) {
 	return f, nil
 }
 
-func readZone(name string) (string, error) {
+// readZone reads a zone file, and finds out whether it is one: here its name is known.
+func readZone(ctx context.Context, name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return "", fmt.Errorf("read zone: %w", err)
@@ -173,9 +202,12 @@ func readZone(name string) (string, error) {
 		return "", fmt.Errorf("read zone %s: it has more than %d bytes", name, check.MaxZone)
 	case len(bytes.TrimSpace(text)) == 0:
 		return "; no name exists\n", nil
-	default:
-		return string(text), nil
 	}
+	known, err := dns.NewZone(ctx, string(text), dns.Options{})
+	if err != nil {
+		return "", fmt.Errorf("read zone %s: %w", name, errors.Unwrap(err))
+	}
+	return string(text), known.Close()
 }
 
 // wireLines gives a message as it goes over the wire: if its first line ends with LF
@@ -235,6 +267,26 @@ func (o *CheckOptions) print(s Streams, r *check.Result) error {
 		}
 		return nil
 	}
+	parts := append([]*check.Result{r}, r.Further...)
+	for i, part := range parts {
+		if i > 0 {
+			if _, err := fmt.Fprintf(s.Out, "\nTransaction %d of %d, for those that were put off:\n\n", i+1, len(parts)); err != nil {
+				return err
+			}
+		}
+		if err := printPart(s, part); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(s.Out, "\n%s\n%s\n", conclusion(r), aside)
+	return err
+}
+
+// aside is what ends each check: a daemon is asked like for any other message.
+const aside = "Nothing was delivered, counted or learned by this server; a daemon that was asked may do so by itself."
+
+// printPart shows what became of one transaction.
+func printPart(s Streams, r *check.Result) error {
 	p := &tracePrinter{w: s.Out, color: color(s.Out), explain: true}
 	if err := p.print(r.Record); err != nil {
 		return err
@@ -252,16 +304,15 @@ func (o *CheckOptions) print(s Streams, r *check.Result) error {
 	if err := columns.Flush(); err != nil {
 		return err
 	}
-	o.printRecipients(&b, r)
+	printRecipients(&b, r)
 	printFields(&b, "added", r.Added)
 	printFields(&b, "removed", r.Removed)
-	fmt.Fprintf(&b, "\n%s\nNothing was delivered, counted or learned.\n", conclusion(r))
 	_, err := s.Out.Write(b.Bytes())
 	return err
 }
 
 // printRecipients says whose mail it would be.
-func (*CheckOptions) printRecipients(b *bytes.Buffer, r *check.Result) {
+func printRecipients(b *bytes.Buffer, r *check.Result) {
 	if len(r.Recipients) == 0 {
 		return
 	}
@@ -275,6 +326,8 @@ func (*CheckOptions) printRecipients(b *bytes.Buffer, r *check.Result) {
 			what = "taken by " + one.Target
 		case one.Accepted:
 			what = "taken out by a handler"
+		case one.Later:
+			what = "in a transaction of its own, see below"
 		}
 		fmt.Fprintf(b, "  %s: %s\n", harmless(one.Address), harmless(what))
 	}
@@ -297,6 +350,10 @@ func conclusion(r *check.Result) string {
 		last = harmless(r.Replies[n-1].Reply)
 	}
 	switch {
+	case len(r.Further) > 0 && r.Accepted:
+		return fmt.Sprintf("Accepted in %d transactions, see each", len(r.Further)+1)
+	case len(r.Further) > 0:
+		return fmt.Sprintf("Refused for some recipients, or in some of %d transactions, see each", len(r.Further)+1)
 	case !r.Accepted && strings.HasPrefix(last, "2"):
 		return "Refused for some recipients, accepted for the others: " + last
 	case !r.Accepted:

@@ -52,14 +52,19 @@ func TestCheckSaysHowItEnds(t *testing.T) {
 		change(r)
 		return r
 	}
+	further := []*check.Result{{Record: &trace.Record{Kind: trace.KindMessage, ID: "check-2", RemoteIP: "192.0.2.1"}}}
 	for want, change := range map[string]func(*check.Result){
-		"Accepted: 250 2.0.0 OK\nNothing was":                                                      func(*check.Result) {},
-		"Accepted, and kept out of the inbox (a virus): 250 2.0.0 OK\n":                            func(r *check.Result) { r.Quarantine = "a virus" },
-		"Accepted, and thrown away: 250 2.0.0 OK\n":                                                func(r *check.Result) { r.Discarded = true },
-		"Refused for some recipients, accepted for the others: 250 2.0.0 OK\n":                     func(r *check.Result) { r.Accepted = false },
-		"Refused: 550 5.7.1 No\n":                                                                  func(r *check.Result) { r.Accepted, r.Replies[1].Reply = false, "550 5.7.1 No" },
-		"Replies:\n  rcpt <a\\x1b@example.test>  250 2.1.5 Recipient OK\n  data     ":              func(*check.Result) {},
-		"Recipients:\n  a\\x1b@example.test: mail for b@example.test\n  c@example.test: refused\n": func(*check.Result) {},
+		"Accepted: 250 2.0.0 OK\nNothing was delivered, counted or learned by this server; a daemon ": func(*check.Result) {},
+		"Accepted, and kept out of the inbox (a virus): 250 2.0.0 OK\n":                               func(r *check.Result) { r.Quarantine = "a virus" },
+		"Accepted, and thrown away: 250 2.0.0 OK\n":                                                   func(r *check.Result) { r.Discarded = true },
+		": in a transaction of its own, see below\n":                                                  func(r *check.Result) { r.Recipients[1].Later = true },
+		"\nAccepted in 2 transactions, see each\n":                                                    func(r *check.Result) { r.Further = further },
+		"\nTransaction 2 of 2, for those that were put off:\n\n":                                      func(r *check.Result) { r.Further = further },
+		"\nRefused for some recipients, or in some of 2 transactions, see each\n":                     func(r *check.Result) { r.Accepted, r.Further = false, further },
+		"Refused for some recipients, accepted for the others: 250 2.0.0 OK\n":                        func(r *check.Result) { r.Accepted = false },
+		"Refused: 550 5.7.1 No\n":                                                                     func(r *check.Result) { r.Accepted, r.Replies[1].Reply = false, "550 5.7.1 No" },
+		"Replies:\n  rcpt <a\\x1b@example.test>  250 2.1.5 Recipient OK\n  data     ":                 func(*check.Result) {},
+		"Recipients:\n  a\\x1b@example.test: mail for b@example.test\n  c@example.test: refused\n":    func(*check.Result) {},
 		": taken by relay\n":                                 func(r *check.Result) { r.Recipients[0].Target, r.Recipients[0].Accounts = "relay", nil },
 		": taken out by a handler\n":                         func(r *check.Result) { r.Recipients[0].Target, r.Recipients[0].Accounts = "", nil },
 		"Header fields that would be added:\n  X-A: b c\n\n": func(*check.Result) {},

@@ -25,15 +25,18 @@ type ExportOptions struct {
 func newConfigCommand(s Streams) *cobra.Command {
 	var o ExportOptions
 	cmd := &cobra.Command{
-		Use:     "config",
-		Short:   "Write the configuration with the settings of the database in it",
-		Long:    "Work on the configuration as a whole.\n\n" + exitCodes,
-		Example: `  mox-like config export > new.hcl`,
-		Args:    onlyCommands,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:   "config",
+		Short: "Show, compare, draw and export the configuration as it holds",
+		Long:  "Work on the configuration as a whole, with the settings of the database in it.\n\n" + exitCodes,
+		Example: `  mox-like config show --domain example.org
+  mox-like config diff new.hcl
+  mox-like config graph
+  mox-like config export > new.hcl`,
+		Args: onlyCommands,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.Config.add(cmd)
-	cmd.AddCommand(newConfigExportCommand(&o, s))
+	cmd.AddCommand(newConfigShowCommand(&o.Config, s), newConfigDiffCommand(&o.Config, s), newConfigGraphCommand(&o.Config, s), newConfigExportCommand(&o, s))
 	return cmd
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,17 +30,23 @@ type DKIMOptions struct {
 	File string
 	// Force waits neither for the DNS nor for the end of an overlap.
 	Force bool
+	// Form prints records for the forms of DNS providers, not for a zone file.
+	Form bool
 	// JSON prints for programs.
 	JSON bool
 }
 
-// exitWrong is the status of commands that have found something wrong in the DNS.
-const exitWrong = 1
+// exitWrong is the status of commands that have found something wrong in the DNS,
+// exitUnknown of those that could not ask it.
+const (
+	exitWrong   = 1
+	exitUnknown = 2
+)
 
 const dkimExitCodes = `Exit status:
   0  all went well
   1  the DNS does not have what it must; the configuration has errors
-  2  it could not be done; the message says why`
+  2  it could not be done, or the DNS could not be asked; the message says why`
 
 func newDKIMCommand(s Streams) *cobra.Command {
 	var o DKIMOptions
@@ -140,9 +145,6 @@ func encodeJSON(s Streams, object any) error {
 	return nil
 }
 
-// isSelector tells whether a text is fit for the name of a record.
-var isSelector = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
-
 // runDKIMKeyFile writes a key that the configuration is to name.
 func runDKIMKeyFile(o *DKIMOptions, s Streams, domain string, now time.Time) error {
 	algorithm := o.Algorithm
@@ -157,7 +159,7 @@ func runDKIMKeyFile(o *DKIMOptions, s Streams, domain string, now time.Time) err
 	if selector == "" {
 		selector = "s" + now.UTC().Format("20060102")
 	}
-	if !isSelector.MatchString(selector) {
+	if !dkimkey.IsSelector(selector) {
 		return badUsage("%q is no selector: it has letters, digits and hyphens, such as s2026", selector)
 	}
 	name, err := mail.ParseDomain(domain)
@@ -211,10 +213,11 @@ func newDKIMDNSCommand(o *DKIMOptions, s Streams) *cobra.Command {
 		Use:   "dns DOMAIN",
 		Short: "Print the records that publish the keys of a domain",
 		Long: `Print the records that the DNS must have for the keys of a domain: ready for a zone
-file, and in the comments as one name and one value, as the forms of DNS providers
-have them. Records that may be removed stand at the end. It does not ask the DNS:
+file, or with --form as one name and one value, as the forms of DNS providers have
+them. Records that may be removed stand at the end. It does not ask the DNS:
 'dkim check' does.`,
 		Example: `  mox-like dkim dns example.org >> example.org.zone
+  mox-like dkim dns example.org --form
   mox-like dkim dns example.org --json`,
 		Args: one("domain", "example.org"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -225,7 +228,7 @@ have them. Records that may be removed stand at the end. It does not ask the DNS
 					return err
 				}
 				if !o.JSON {
-					printDKIMZone(s.Out, args[0], keys)
+					printDKIMZone(s.Out, args[0], keys, o.Form)
 					return nil
 				}
 				for i := range keys {
@@ -237,6 +240,7 @@ have them. Records that may be removed stand at the end. It does not ask the DNS
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&o.Form, "form", false, "print name and value as the forms of DNS providers have them")
 	addJSON(cmd, &o.JSON)
 	return cmd
 }
@@ -255,7 +259,8 @@ say what to do before the next one:
 
 Without --force nothing is signed with a key that the DNS does not show. With it,
 step 2 does not ask the DNS, and step 3 does not wait: for a key that somebody has
-stolen. It exits with 1 if the DNS does not have the pending keys.`,
+stolen. It exits with 1 if the DNS does not have the pending keys, and with 2 if no
+name server answers.`,
 		Example: `  mox-like dkim rotate example.org`,
 		Args:    one("domain", "example.org"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -268,10 +273,14 @@ stolen. It exits with 1 if the DNS does not have the pending keys.`,
 				if err := o.printStep(s, step); err != nil {
 					return err
 				}
-				if step.Waiting {
+				switch {
+				case step.Unknown:
+					return &exitError{code: exitUnknown}
+				case step.Waiting:
 					return &exitError{code: exitWrong}
+				default:
+					return nil
 				}
-				return nil
 			})
 		},
 	}
@@ -287,7 +296,8 @@ func newDKIMCheckCommand(o *DKIMOptions, s Streams) *cobra.Command {
 		Long: `Ask the DNS, by the server's resolver, for each key of the domains, of all domains of
 the configuration without a name. It finds records that are missing, have another
 key, are revoked, weak, broken, or only for tests, and private keys that have gone,
-and prints what to publish. It changes nothing, and exits with 1 if mail suffers.`,
+and prints what to publish. It changes nothing, and exits with 1 if mail suffers, and
+with 2 if nothing is found wrong, but a name server did not answer.`,
 		Example: `  mox-like dkim check
   mox-like dkim check example.org --json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runDKIMCheck(cmd.Context(), o, s, args) },
@@ -307,13 +317,13 @@ func runDKIMCheck(ctx context.Context, o *DKIMOptions, s Streams, domains []stri
 				domains = append(domains, d.Name)
 			}
 		}
-		wrong := false
+		wrong, unknown := false, false
 		for i, domain := range domains {
 			report, err := ops.CheckDKIM(ctx, domain)
 			if err != nil {
 				return err
 			}
-			wrong = wrong || report.Wrong()
+			wrong, unknown = wrong || report.Wrong(), unknown || report.Unknown()
 			if o.JSON {
 				if err := encodeJSON(s, report); err != nil {
 					return err
@@ -325,9 +335,13 @@ func runDKIMCheck(ctx context.Context, o *DKIMOptions, s Streams, domains []stri
 			}
 			printDKIMReport(s.Out, report)
 		}
-		if wrong {
+		switch {
+		case wrong:
 			return &exitError{code: exitWrong}
+		case unknown:
+			return &exitError{code: exitUnknown}
+		default:
+			return nil
 		}
-		return nil
 	})
 }

@@ -14,9 +14,22 @@ import (
 // maxString is how long one string of a TXT record can be (RFC 1035 section 3.3.14).
 const maxString = 255
 
-// printDKIMRecord prints a record for a zone file, with what it is and what a form
-// takes in comments.
+// printDKIMRecord prints a record for a zone file and for a form.
 func printDKIMRecord(w io.Writer, k control.DKIMKey) {
+	printDKIMZoneRecord(w, k)
+	fmt.Fprint(w, "\nThe same in a form:\n\n")
+	printDKIMForm(w, k)
+}
+
+// printDKIMForm prints a record as the forms of DNS providers have it, each part on a
+// line of its own.
+func printDKIMForm(w io.Writer, k control.DKIMKey) {
+	relative, domain, _ := strings.Cut(k.Name, "._domainkey.")
+	fmt.Fprintf(w, "Type TXT, and the name, which most forms take without %s:\n%s._domainkey\nThe value, in one line:\n%s\n", domain, relative, k.Value)
+}
+
+// printDKIMZoneRecord prints a record for a zone file, with what it is in a comment.
+func printDKIMZoneRecord(w io.Writer, k control.DKIMKey) {
 	fmt.Fprintf(w, "; %s\n", harmless(describeDKIM(k)))
 	fmt.Fprintf(w, "%s. IN TXT (\n", k.Name)
 	for text := k.Value; text != ""; {
@@ -28,7 +41,6 @@ func printDKIMRecord(w io.Writer, k control.DKIMKey) {
 		fmt.Fprintf(w, "    %s%s", quoteZone(text[:n]), end)
 		text = text[n:]
 	}
-	fmt.Fprintf(w, "; in a form: type TXT, name %s, value\n; %s\n", k.Name, k.Value)
 }
 
 // quoteZone gives a string of a zone file.
@@ -102,8 +114,9 @@ func printDKIMKeyFile(w io.Writer, k control.DKIMKey, asRoot bool) {
 	printDKIMRecord(w, k)
 }
 
-// printDKIMZone prints the records of a domain's keys as a part of its zone.
-func printDKIMZone(w io.Writer, domain string, keys []control.DKIMKey) {
+// printDKIMZone prints the records of a domain's keys as a part of its zone, or for a
+// form.
+func printDKIMZone(w io.Writer, domain string, keys []control.DKIMKey, form bool) {
 	publish := slices.DeleteFunc(slices.Clone(keys), func(k control.DKIMKey) bool { return k.State == control.DKIMRetired || k.Value == "" })
 	if len(publish) == 0 {
 		fmt.Fprintf(w, "; %s has no keys to publish; 'mox-like dkim keygen %[1]s' makes some\n", harmless(domain))
@@ -112,7 +125,12 @@ func printDKIMZone(w io.Writer, domain string, keys []control.DKIMKey) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		printDKIMRecord(w, k)
+		if form {
+			fmt.Fprintf(w, "; %s\n", harmless(describeDKIM(k)))
+			printDKIMForm(w, k)
+			continue
+		}
+		printDKIMZoneRecord(w, k)
 	}
 	for _, k := range keys {
 		for _, f := range k.Findings {
@@ -175,10 +193,14 @@ func printDKIMReport(w io.Writer, r *control.DKIMReport) {
 
 // severity begins a finding.
 func severity(f control.DKIMFinding) string {
-	if f.Wrong {
+	switch {
+	case f.Wrong:
 		return "WRONG: "
+	case f.Code == control.DKIMUnknown:
+		return "not known: "
+	default:
+		return ""
 	}
-	return ""
 }
 
 // harmlessAll makes cells of a table harmless.

@@ -74,9 +74,12 @@ func TestDKIMOutput(t *testing.T) {
 			printDKIMStep(w, &control.DKIMStep{Domain: "example.org", Changed: true, Done: []string{"The private key of s2024 is deleted: it is retired."}, Next: []string{"Remove the record."}, Remove: []control.DKIMKey{dkimRetired}})
 		},
 		"dns": func(w *bytes.Buffer) {
-			printDKIMZone(w, "example.org", []control.DKIMKey{dkimFile, dkimRSA, dkimEd25519, dkimRetiring, dkimRetired})
+			printDKIMZone(w, "example.org", []control.DKIMKey{dkimFile, dkimRSA, dkimEd25519, dkimRetiring, dkimRetired}, false)
 		},
-		"dns_none": func(w *bytes.Buffer) { printDKIMZone(w, "example.org", nil) },
+		"dns_form": func(w *bytes.Buffer) {
+			printDKIMZone(w, "example.org", []control.DKIMKey{dkimRSA, dkimEd25519}, true)
+		},
+		"dns_none": func(w *bytes.Buffer) { printDKIMZone(w, "example.org", nil, false) },
 		"file": func(w *bytes.Buffer) {
 			k := dkimRSA
 			k.State, k.File = control.DKIMInFile, "/etc/mox-like/my key.pem"
@@ -87,7 +90,7 @@ func TestDKIMOutput(t *testing.T) {
 				dkimFile,
 				with(dkimRSA, control.DKIMFinding{Code: "differs", Text: "the record has another key", Wrong: true}, control.DKIMFinding{Code: "unreadable", Text: "read key: no such file", Wrong: true}),
 				with(dkimEd25519, control.DKIMFinding{Code: "missing", Text: "the DNS has no record at s20261101-ed25519._domainkey.example.org"}),
-				dkimRetiring,
+				with(dkimRetiring, control.DKIMFinding{Code: control.DKIMUnknown, Text: "look up TXT s2025._domainkey.example.org: connection refused"}),
 				with(dkimRetired, control.DKIMFinding{Code: "leftover", Text: "the record may be removed"}),
 			}})
 		},

@@ -57,7 +57,7 @@ type table struct {
 
 func newTable(w io.Writer, asJSON bool) *table {
 	if asJSON {
-		return &table{json: json.NewEncoder(w)}
+		return &table{json: newJSON(w)}
 	}
 	return &table{columns: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -88,13 +87,29 @@ func runQuarantineList(ctx context.Context, o *QuarantineOptions, s Streams) err
 		return badUsage("--user and --domain exclude each other")
 	}
 	o.Filter.Since = o.Since.at
-	return o.Config.operate(ctx, s, func(ops control.Operations) error { return o.list(ctx, ops, s.Out) })
+	return o.Config.operate(ctx, s, func(ops control.Operations) error { return o.list(ctx, ops, s) })
 }
 
-func (o *QuarantineOptions) list(ctx context.Context, ops control.Quarantine, w io.Writer) error {
-	t := newTable(w, o.JSON)
+func (o *QuarantineOptions) list(ctx context.Context, ops control.Quarantine, s Streams) error {
+	t := newTable(s.Out, o.JSON)
+	any := false
 	list := func(p control.Page) ([]control.Held, string, error) { return ops.Held(ctx, o.Filter, p) }
-	return errors.Join(pages(o.Last, list, t.held), t.end())
+	show := func(h control.Held) error {
+		any = true
+		return t.held(h)
+	}
+	err := errors.Join(pages(o.Last, list, show), t.end())
+	if err == nil && !any {
+		o.nothing(s, "Nothing is held that matches.")
+	}
+	return err
+}
+
+// nothing tells people that a list is empty.
+func (o *QuarantineOptions) nothing(s Streams, text string) {
+	if !o.JSON {
+		fmt.Fprintln(s.Err, text)
+	}
 }
 
 // Widths of columns with texts of strangers, in characters.
@@ -156,7 +171,7 @@ harmless for the terminal. --raw writes the whole message as it is.`,
 					return orList(err, "quarantine list")
 				}
 				if o.JSON {
-					return json.NewEncoder(s.Out).Encode(m)
+					return newJSON(s.Out).Encode(m)
 				}
 				return showHeld(s.Out, m)
 			})
@@ -310,58 +325,6 @@ func shortList(names []string) string {
 	return text
 }
 
-func newQuarantineAllowCommand(o *QuarantineOptions, s Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "allow ID…",
-		Short: "Deliver held messages, and hold their authors' next ones no more",
-		Long: `Deliver held messages, and remember their authors: their next messages are not held
-for these accounts, their domains, or everybody. That counts only where the author's
-domain has shown that it stands behind a message, by DMARC, or without a record of
-that by DKIM or SPF, and never for what the handlers of the setting keep have
-quarantined, such as viruses.`,
-		Example: `  mox-like quarantine allow 1m87prhthzt40n3m8x
-  mox-like quarantine allow 1m87prhthzt40n3m8x --scope all --sender example.com`,
-		Args: some("ids of messages", anID),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			return o.each(ctx, s, args, func(ops control.Operations, id string) error {
-				done, err := ops.AllowHeld(ctx, control.AllowAuthor{ID: id, User: o.User, Scope: o.Scope, Sender: o.Sender})
-				if err != nil {
-					return err
-				}
-				showAllowed(s.Out, id, done)
-				return nil
-			})
-		},
-	}
-	flags := cmd.Flags()
-	addHeldUser(cmd, &o.User)
-	scopes := []string{control.ScopeUser, control.ScopeDomain, control.ScopeAll}
-	flags.StringVar(&o.Scope, "scope", control.ScopeUser, "for `WHOM`: user, the accounts it is held for; domain, their domains; all, everybody")
-	flags.StringVar(&o.Sender, "sender", "", "allow this `ADDRESS` or domain rather than the author of the message")
-	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions(scopes, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
-}
-
-// showAllowed says what was done, and what it is good for.
-func showAllowed(w io.Writer, id string, done control.AllowedHeld) {
-	fmt.Fprintf(w, "%s is in INBOX of %s.\n", harmless(id), shortList(done.Accounts))
-	for _, a := range done.Allowed {
-		fmt.Fprintf(w, "%s is allowed for %s.\n", harmless(a.Sender), scopeText(a.Scope))
-	}
-	if done.Authenticated == "" {
-		fmt.Fprintln(w, "But nothing shows that this message is from its author: the next ones like it are held again.")
-	}
-}
-
-// scopeText says for whom an author is allowed.
-func scopeText(scope string) string {
-	if scope == control.ScopeEverybody {
-		return "everybody"
-	}
-	return harmless(scope)
-}
-
 func newQuarantineDeleteCommand(o *QuarantineOptions, s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete ID…",
@@ -381,63 +344,5 @@ func newQuarantineDeleteCommand(o *QuarantineOptions, s Streams) *cobra.Command 
 		},
 	}
 	addHeldUser(cmd, &o.User)
-	return cmd
-}
-
-func newQuarantineAllowedCommand(o *QuarantineOptions, s Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "allowed",
-		Short:   "List whose messages are not held",
-		Long:    "List the authors that 'quarantine allow' has named, and for whom.",
-		Example: `  mox-like quarantine allowed`,
-		Args:    arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			return o.Config.operate(ctx, s, func(ops control.Operations) error { return o.allowed(ctx, ops, s.Out) })
-		},
-	}
-	addJSON(cmd, &o.JSON)
-	return cmd
-}
-
-func (o *QuarantineOptions) allowed(ctx context.Context, ops control.Quarantine, w io.Writer) error {
-	t := newTable(w, o.JSON)
-	list := func(p control.Page) ([]control.AllowedAuthor, string, error) { return ops.AllowedAuthors(ctx, p) }
-	show := func(a control.AllowedAuthor) error {
-		return t.row(a, a.Sender, "for "+scopeText(a.Scope), "since "+moment(a.Created))
-	}
-	return errors.Join(pages(0, list, show), t.end())
-}
-
-func newQuarantineDisallowCommand(o *QuarantineOptions, s Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "disallow SENDER",
-		Short: "Undo 'quarantine allow'",
-		Long:  "Hold the messages of an author like those of others again, for whom he was allowed.",
-		Example: `  mox-like quarantine disallow bob@example.net --user alice@example.org
-  mox-like quarantine disallow example.net --domain example.org
-  mox-like quarantine disallow example.com --all`,
-		Args: one("address or domain", "bob@example.net"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			scope := o.User + o.Domain
-			if o.All {
-				scope = control.ScopeEverybody
-			}
-			return o.Config.operate(ctx, s, func(ops control.Operations) error {
-				if err := ops.DisallowAuthor(ctx, scope, args[0]); err != nil {
-					return orList(err, "quarantine allowed")
-				}
-				fmt.Fprintf(s.Out, "%s is no longer allowed for %s.\n", harmless(args[0]), scopeText(scope))
-				return nil
-			})
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&o.User, "user", "", "for this `ACCOUNT`")
-	flags.StringVar(&o.Domain, "domain", "", "for this `DOMAIN`")
-	flags.BoolVar(&o.All, "all", false, "for everybody")
-	cmd.MarkFlagsOneRequired("user", "domain", "all")
-	cmd.MarkFlagsMutuallyExclusive("user", "domain", "all")
 	return cmd
 }

@@ -3,9 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +53,7 @@ func (h *heldMail) HeldContent(context.Context, string) (io.ReadCloser, int64, e
 
 func (*heldMail) AllowedAuthors(context.Context, control.Page) ([]control.AllowedAuthor, string, error) {
 	return []control.AllowedAuthor{
-		{Scope: control.ScopeEverybody, Sender: "example.com", Created: heldAt},
+		{Scope: control.ScopeAll, Sender: "example.com", Created: heldAt},
 		{Scope: "alice@example.test", Sender: "eve@example.org", Created: heldAt},
 	}, "", nil
 }
@@ -66,19 +69,23 @@ func TestQuarantineOutput(t *testing.T) {
 	shown := hostile
 	shown.Authenticated = "dmarc=pass"
 	for name, print := range map[string]func(w io.Writer) error{
-		"list":      func(w io.Writer) error { return new(QuarantineOptions).list(t.Context(), ops, w) },
-		"list_json": func(w io.Writer) error { return (&QuarantineOptions{JSON: true}).list(t.Context(), ops, w) },
+		"list": func(w io.Writer) error { return new(QuarantineOptions).list(t.Context(), ops, Streams{Out: w, Err: w}) },
+		"list_json": func(w io.Writer) error {
+			return (&QuarantineOptions{JSON: true}).list(t.Context(), ops, Streams{Out: w, Err: w})
+		},
 		"list_none": func(w io.Writer) error {
-			return (&QuarantineOptions{Filter: control.HeldFilter{User: "a"}}).list(t.Context(), ops, w)
+			return (&QuarantineOptions{Filter: control.HeldFilter{User: "a"}}).list(t.Context(), ops, Streams{Out: w, Err: w})
 		},
 		"show":       show(shown, "Received: from client.example.org\r\n\tby mx\r\nSubject: \x1b[2J\x9b\r\nX-Bad: a\rb\u202e\r\n"),
 		"show_plain": show(plain, ""),
-		"allowed":    func(w io.Writer) error { return new(QuarantineOptions).allowed(t.Context(), ops, w) },
+		"allowed": func(w io.Writer) error {
+			return new(QuarantineOptions).allowed(t.Context(), ops, Streams{Out: w, Err: w})
+		},
 		"allow": func(w io.Writer) error {
 			for _, by := range []string{"dmarc=pass", ""} {
 				showAllowed(w, "01jq3k5m7n8p9r0s1t", control.AllowedHeld{
 					Accounts: []string{"a@example.test", "b@example.test", "c@example.test", "d@example.test", "e@example.test", "f@example.test"},
-					Allowed:  []control.AllowedAuthor{{Scope: "example.test", Sender: "eve@example.org"}, {Scope: "*", Sender: "example.org"}}, Authenticated: by,
+					Allowed:  []control.AllowedAuthor{{Scope: "example.test", Sender: "eve@example.org"}, {Scope: "all", Sender: "example.org"}}, Authenticated: by,
 				})
 			}
 			return nil
@@ -90,7 +97,7 @@ func TestQuarantineOutput(t *testing.T) {
 		}
 		got := strings.NewReplacer(moment(heldAt), "YYYY-MM-DD hh:mm:ss", moment(heldUntil), "YYYY-MM-DD HH:MM:SS").Replace(b.String())
 		for _, r := range got {
-			if r < ' ' && r != '\n' || r == 0x9b || r == '\u202e' && name != "list_json" {
+			if r < ' ' && r != '\n' || r == 0x7f || r == 0x9b || r == '\u202e' {
 				t.Errorf("%s: %q gets to the terminal", name, r)
 			}
 		}
@@ -108,6 +115,83 @@ func TestQuarantineOutput(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
+}
+
+// manyAllowed has one sender allowed so many times.
+type manyAllowed struct {
+	control.Quarantine
+	n int
+}
+
+func (m manyAllowed) AllowedAuthors(context.Context, control.Page) (list []control.AllowedAuthor, next string, err error) {
+	for i := range m.n {
+		list = append(list, control.AllowedAuthor{Scope: fmt.Sprintf("user%d@example.test", i), Sender: "eve@example.org"})
+	}
+	return list, "", nil
+}
+
+// TestOnlyScope: without a flag, disallow finds the only one that can be meant, and
+// says how to name one of several.
+func TestOnlyScope(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int][]string{
+		0:  {"eve@example.org is not allowed for anybody", "'mox-like quarantine allowed'"},
+		2:  {"is allowed 2 times", "\n  mox-like quarantine disallow eve@example.org --user user1@example.test"},
+		13: {"\nand 3 more, which 'mox-like quarantine allowed' shows"},
+	} {
+		_, err := onlyScope(t.Context(), manyAllowed{n: n}, "Eve@Example.org")
+		for _, text := range want {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%d: %v, want %q", n, err, text)
+			}
+		}
+	}
+	if scope, err := onlyScope(t.Context(), manyAllowed{n: 1}, "Eve@Example.org"); err != nil || scope != "user0@example.test" {
+		t.Errorf("%q, %v", scope, err)
+	}
+}
+
+// TestHarmlessJSON: what is written does nothing to a terminal, and means the same.
+func TestHarmlessJSON(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"plain \"q\" über 中", "\u009b31m\u202e\x7f\x1b[2J", "\U000e0041 \u200b\u00a0", "\n\t", "\ufffd"} {
+		var b bytes.Buffer
+		if err := newJSON(&b).Encode([]string{text}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range b.String() {
+			if !strconv.IsPrint(r) && r != '\n' {
+				t.Errorf("%q: %q gets to the terminal", text, r)
+			}
+		}
+		var back []string
+		if err := json.Unmarshal(b.Bytes(), &back); err != nil || back[0] != text {
+			t.Errorf("%q reads as %q, %v", text, back, err)
+		}
+	}
+}
+
+func FuzzHarmlessJSON(f *testing.F) {
+	f.Add("\u009b\u202e\x7f")
+	f.Fuzz(func(t *testing.T, text string) {
+		plain, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got string
+		if err := json.Unmarshal(plain, &want); err != nil {
+			t.Fatal(err)
+		}
+		safe := escaped(plain)
+		if err := json.Unmarshal(safe, &got); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+		for _, r := range string(safe) {
+			if !strconv.IsPrint(r) {
+				t.Errorf("%q: %q is left", text, r)
+			}
+		}
+	})
 }
 
 // TestWriteRaw: the message is written as it is, and one that is cut off is an error.
@@ -135,7 +219,6 @@ func TestQuarantineUsage(t *testing.T) {
 		"release":                               "name the ids of messages, such as 'mox-like quarantine release 1m87prhthzt40n3m8x'",
 		"allow":                                 "name the ids of messages",
 		"delete":                                "name the ids of messages",
-		"disallow a@b.example":                  "[user domain all]",
 		"disallow a@b.example --all --domain c": "[user domain all]",
 		"realease a":                            "did you mean 'mox-like quarantine release'?",
 	} {

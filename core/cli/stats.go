@@ -106,8 +106,12 @@ type statsPrinter struct {
 
 // period says what was counted.
 func (p *statsPrinter) period(stats *trace.Stats) string {
+	damaged := ""
+	if stats.Damaged > 0 {
+		damaged = "; " + count(stats.Damaged, "trace") + " could not be read"
+	}
 	if stats.Records == 0 {
-		return "no traces"
+		return "no traces" + damaged
 	}
 	zone := p.zone
 	if zone == nil {
@@ -115,9 +119,9 @@ func (p *statsPrinter) period(stats *trace.Stats) string {
 	}
 	text := fmt.Sprintf("%s, from %s to %s", count(stats.Records, "trace"), stats.Oldest.In(zone).Format(time.DateTime), stats.Newest.In(zone).Format(time.DateTime))
 	if stats.Cut {
-		text = "the newest " + text + "; there are older ones of that time, which are not counted"
+		text += fmt.Sprintf("; only the newest %d traces of that time were looked at, and there are older ones", trace.MaxStats)
 	}
-	return text
+	return text + damaged
 }
 
 // all prints a line a handler, and the examples of each if there are any.
@@ -128,10 +132,10 @@ func (p *statsPrinter) all(stats *trace.Stats) {
 	}
 	p.b.WriteByte('\n')
 	t := newTable(&p.b, false)
-	_ = t.row(nil, "HANDLER", "ASKED", "SKIPPED", "ERRORS", "CONTINUE", "ACCEPT", "QUARANTINE", "DISCARD", "DEFER", "REJECT", "MONITORED", "P50", "P95")
+	_ = t.row(nil, "HANDLER", "ASKED", "SKIPPED", "RESTED", "ERRORS", "CONTINUE", "ACCEPT", "QUARANTINE", "DISCARD", "DEFER", "REJECT", "MONITORED", "P50", "P95")
 	for i := range stats.Handlers {
 		h := &stats.Handlers[i]
-		cells := []string{h.Handler, strconv.Itoa(h.Asked), strconv.Itoa(h.Skipped), strconv.Itoa(h.Errors + h.Resting)}
+		cells := []string{h.Handler, strconv.Itoa(h.Asked), strconv.Itoa(h.Skipped), strconv.Itoa(h.Resting), strconv.Itoa(h.Errors)}
 		for action := mail.ActionContinue; action <= mail.ActionReject; action++ {
 			cells = append(cells, strconv.Itoa(h.Verdicts[action.String()]))
 		}
@@ -183,7 +187,7 @@ func (p *statsPrinter) monitored(h *trace.HandlerStats, line func(name, format s
 	line("monitored", "%s; acted on, it would have", count(h.Monitored, "verdict"))
 	for _, w := range h.Would {
 		line("", "%s %s: %s of %s from %s", p.painted(w.Action), times(w.Verdicts), count(w.Records, "trace"), atMostDistinct(w.Senders, "sender"), atMostDistinct(w.Addresses, "client"))
-		line("", "  of these, all the same, accepted %d, refused %d, put into quarantine or discarded %d", w.Accepted, w.Refused, w.Other)
+		line("", "  of these, all the same, accepted %d, refused %d, kept out of the inbox or discarded %d", w.Accepted, w.Refused, w.Other)
 	}
 }
 

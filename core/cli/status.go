@@ -28,7 +28,8 @@ func newStatusCommand(s Streams) *cobra.Command {
 		Short: "Tell whether the server runs, and where it listens",
 		Long: `Tell whether a server runs on the configuration's data directory, since when,
 and where it listens; which handlers have given no verdict at times, and since when
-they fail; and when old rows were last removed.
+they fail; which lessons wait for spam filters, and what the quarantine holds; and
+when old rows were last removed.
 
 ` + exitCodes + `
   3  no server runs`,
@@ -102,6 +103,10 @@ func printHealth(s Streams, status *control.Status) {
 		}
 		fmt.Fprintf(s.Out, "handler        %s of %q: %s; %s, %d let pass; the last at %s: %s\n", h.Handler, h.Listener, state,
 			count(int(h.Errors), "error"), h.Passed, moment(h.LastErrorAt), harmless(h.LastError))
+	}
+	for _, r := range status.Reports {
+		_, name, _ := strings.Cut(r.Module, ".")
+		fmt.Fprintf(s.Out, "%-14s %s\n", harmless(name), harmless(r.Text))
 	}
 	if status.DNS != nil {
 		fmt.Fprintf(s.Out, "dns            no server answers since %s: %s\n", moment(status.DNS.Since), harmless(status.DNS.Error))

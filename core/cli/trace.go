@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mox-like/mox-like/core/check"
 	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
@@ -47,7 +48,8 @@ func newTraceCommand(s Streams) *cobra.Command {
 		Long: `Show what each handler said about a message, a login or a refused session, in how
 long, why, and which line of the configuration the handler stands in. The id of a
 message is in the reply to its client, in its Received field and in the log. That
-of a session, which is in the log, shows all of its messages and logins.
+of a session, which is in the log, shows all of its messages and logins. Around the
+id there may be what the client shows, as "(id 1m87prhthzt40n3m8x)" or a whole reply.
 
 With an id the settings are shown too by which the handlers decided, as they were
 then: all that were not the defaults, each with the line of the file where it stood,
@@ -76,7 +78,7 @@ for want of room, is not found; see 'mox-like modules block.trace'.
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				o.ID = args[0]
+				o.ID = idIn(args[0])
 			}
 			if !cmd.Flags().Changed("last") && (o.ID != "" || o.Follow) {
 				o.Last = 0
@@ -165,17 +167,8 @@ func runTrace(ctx context.Context, o *TraceOptions, s Streams) (err error) {
 		}
 		return printed(r)
 	}
-	list, err := o.stored(ctx, ops, s)
-	if err != nil {
+	if err := o.stored(ctx, ops, s, show); err != nil || !o.Follow {
 		return err
-	}
-	for _, record := range list {
-		if err := show(record); err != nil {
-			return err
-		}
-	}
-	if !o.Follow {
-		return nil
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -187,27 +180,73 @@ func runTrace(ctx context.Context, o *TraceOptions, s Streams) (err error) {
 	})
 }
 
-// stored gives the records that are there already.
-func (o *TraceOptions) stored(ctx context.Context, ops control.Traces, s Streams) ([]*trace.Record, error) {
-	if o.ID != "" {
-		list, err := ops.Trace(ctx, o.ID)
-		if errors.Is(err, control.ErrNotFound) {
-			return nil, fmt.Errorf("no trace has the id %q: it is mistyped, or too old, see 'mox-like modules block.trace'", o.ID)
+// idIn finds the id in what clients, logs and header fields show around it: "(id …)",
+// "OK: kept as …", or the whole reply.
+func idIn(text string) string {
+	for _, before := range []string{"(id ", "kept as ", " id "} {
+		if _, rest, ok := strings.Cut(text, before); ok {
+			text = rest
+			break
 		}
-		return list, err
 	}
-	if o.Last == 0 {
-		return nil, nil
+	if words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("()[]<>.,;:\"'", r) }); len(words) > 0 {
+		return words[0]
 	}
-	list, err := ops.FindTraces(ctx, o.Filter, o.Last)
-	if err == nil && len(list) == 0 && o.Filter != (trace.Filter{}) {
+	return text
+}
+
+// stored shows the records that are there already, those of a session page by page.
+func (o *TraceOptions) stored(ctx context.Context, ops control.Traces, s Streams, show func(*trace.Record) error) error {
+	if o.ID == "" && o.Last == 0 {
+		return nil
+	}
+	for after := ""; ; {
+		found, err := o.page(ctx, ops, after)
+		if err != nil {
+			return err
+		}
+		for _, record := range found.Records {
+			if err := show(record); err != nil {
+				return err
+			}
+		}
+		o.remark(s, found)
+		if after = found.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+func (o *TraceOptions) page(ctx context.Context, ops control.Traces, after string) (*trace.Found, error) {
+	if o.ID == "" {
+		return ops.FindTraces(ctx, o.Filter, o.Last)
+	}
+	found, err := ops.Trace(ctx, o.ID, after)
+	switch {
+	case !errors.Is(err, control.ErrNotFound):
+		return found, err
+	case strings.HasPrefix(o.ID, check.IDPrefix):
+		return nil, fmt.Errorf("no trace has the id %q: it is of a check, which leaves none; 'mox-like check' shows all at once", o.ID)
+	default:
+		return nil, fmt.Errorf("no trace has the id %q: it is mistyped, or too old, see 'mox-like modules block.trace'", o.ID)
+	}
+}
+
+// remark says what is not among the records.
+func (o *TraceOptions) remark(s Streams, found *trace.Found) {
+	if o.ID == "" && len(found.Records) == 0 && o.Filter != (trace.Filter{}) {
 		within := ""
 		if !o.Filter.Since.IsZero() || !o.Filter.Until.IsZero() {
 			within = " of that time"
 		}
 		fmt.Fprintf(s.Err, "mox-like: none of the newest %d traces%s matches\n", trace.MaxScan, within)
 	}
-	return list, err
+	if found.Cut {
+		fmt.Fprintf(s.Err, "mox-like: these are the newest %d of those that match; more would be too much at once: search with --since and --until\n", len(found.Records))
+	}
+	if found.Damaged > 0 {
+		fmt.Fprintf(s.Err, "mox-like: %s cannot be read, since what is stored is damaged or of a newer build\n", count(found.Damaged, "trace"))
+	}
 }
 
 // settings gives which settings are shown.
@@ -227,7 +266,7 @@ func (o *TraceOptions) settings() string {
 // printer gives the function that prints a record.
 func (o *TraceOptions) printer(s Streams) func(*trace.Record) error {
 	if o.JSON {
-		e := json.NewEncoder(s.Out)
+		e := newJSON(s.Out)
 		return func(r *trace.Record) error { return e.Encode(r) }
 	}
 	p := &tracePrinter{w: s.Out, color: color(s.Out), explain: o.settings() != settingsNone}

@@ -67,7 +67,7 @@ func records() []*trace.Record {
 		{
 			ID: "01jq3k5m7n8p9r0s6t", Kind: trace.KindMessage, Time: at, Protocol: "smtp", Listener: "lmtp",
 			ReversePath: "bob@example.org", Recipients: []string{"alice@example.test"},
-			Outcome: trace.Outcome{Action: "accept", Handler: "deliver"},
+			Outcome: trace.Outcome{Action: "quarantine", Handler: "clamav"},
 			Entries: []mail.Entry{
 				{Stage: mail.StageRcpt, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionReject, Recipient: "nobody@example.test", Reason: "no account, alias or catch_all for nobody@example.test"},
 				{Stage: mail.StageRcpt, Handler: "deliver", Position: "mox-like.hcl:64", Action: mail.ActionAccept, Recipient: "alice@example.test", Reason: "delivered to alice@example.test"},

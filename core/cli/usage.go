@@ -100,7 +100,24 @@ func badFlag(cmd *cobra.Command, err error) error {
 		}
 		return badUsage("--%s %q: %w", name, value, invalid.Unwrap())
 	}
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return unknownFlag(cmd, unknown)
+	}
 	return usageError{err}
+}
+
+// unknownFlag names the flag that was probably meant.
+func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := config.Suggest(unknown.GetSpecifiedName(), names); near != "" {
+		return badUsage("%w: did you mean --%s?", unknown, near)
+	}
+	return usageError{unknown}
 }
 
 // refuseFlags says why a command has no flags of those names.

@@ -89,6 +89,9 @@ func envFunction(o Options) function.Function {
 			if len(args) == 2 {
 				return args[1].WithMarks(marks), nil
 			}
+			if o.Offline {
+				return cty.UnknownVal(cty.String).Mark(sensitive), nil
+			}
 			if len(marks) > 0 {
 				return cty.NilVal, errors.New("the environment variable that is named here is not set; its name is a secret and is not shown")
 			}
@@ -105,6 +108,9 @@ func fileFunction(o Options, dir string) function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			arg, marks := args[0].Unmark()
 			name := arg.AsString()
+			if o.Offline {
+				return cty.UnknownVal(cty.String).Mark(sensitive), nil
+			}
 			if !filepath.IsAbs(name) {
 				name = filepath.Join(dir, name)
 			}

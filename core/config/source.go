@@ -36,11 +36,17 @@ type Options struct {
 	EnvironNames func() []string
 	// ReadFile reads a whole file; nil means the file system.
 	ReadFile func(name string) ([]byte, error)
+	// Offline has env() and file() give a value that is not known, but for a default
+	// of env(), and so a variable that has no value. The environment gives none.
+	Offline bool
 	// Glob lists the files that match a pattern; nil means filepath.Glob.
 	Glob func(pattern string) ([]string, error)
 }
 
 func (o Options) lookup(name string) (string, bool) {
+	if o.Offline {
+		return "", false
+	}
 	if o.Environ != nil {
 		return o.Environ(name)
 	}
@@ -51,6 +57,7 @@ func (o Options) lookup(name string) (string, bool) {
 func (o Options) environNames() []string {
 	var names []string
 	switch {
+	case o.Offline:
 	case o.EnvironNames != nil:
 		names = o.EnvironNames()
 	case o.Environ == nil:
@@ -217,7 +224,7 @@ func (l *loader) add(filename string, src []byte) {
 	}
 	parsed, hds := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
 	body := parsed.Body.(*hclsyntax.Body)
-	ds := FromHCL("hcl/syntax", hds)
+	ds := FromHCL("hcl/syntax", hds).withoutFollowUps()
 	for i := range ds {
 		if ds[i].Code == "config/duplicate-attribute" {
 			relateDuplicate(&ds[i], body, src)

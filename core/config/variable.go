@@ -135,6 +135,9 @@ func (e *environment) variable(b *Block, v *Variable) (cty.Value, Diagnostics) {
 		}
 		return value, ds
 	}
+	if fallback == cty.NilVal && e.options.Offline {
+		return cty.DynamicVal, ds
+	}
 	if fallback == cty.NilVal {
 		ds.Errorf(b.DefRange, "config/unset-variable", "variable %q has no value", v.Name).
 			WithDetail("Give it by --var %s=… or %s%s in the environment, or write a default.", v.Name, variablePrefix, v.Name)
@@ -143,6 +146,7 @@ func (e *environment) variable(b *Block, v *Variable) (cty.Value, Diagnostics) {
 	value, err := convert.Convert(fallback, want)
 	if err != nil {
 		ds.Errorf(v.Default.Range(), "config/wrong-type", "the default of the variable %q is not a %s", v.Name, want.FriendlyName()).
+			WithDetail("Write a default of that type, or correct the type.").
 			WithRelated(v.Type.Range(), "the type stands here")
 		return cty.DynamicVal, ds
 	}

@@ -93,6 +93,7 @@ func newAPI(o HandlerOptions) *api {
 	a.greylistRoutes()
 	a.quarantineRoutes()
 	a.settingRoutes()
+	a.configRoutes()
 	a.dkimRoutes()
 	a.traceRoutes()
 	a.statsRoutes()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -52,9 +53,13 @@ func (a *api) checkRoutes() {
 	form := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	handle(a, endpoint{
 		id: "check-message", method: http.MethodPost, path: checkPath, summary: "Tell what would become of a message", errors: []int{413, 422},
-		text: "Nothing is delivered, counted, learned or remembered. The parts come in this order. At most two checks run at a time, others wait.",
+		text: "This server neither delivers, counts, learns nor remembers anything; a daemon that is asked may do so by itself. The parts come in this order. " +
+			"At most two checks run at a time, others wait. The message must be there within a minute.",
 		body: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": form}},
 	}, tagTraces, func(ctx context.Context, in *checkInput) (*answer[*check.Result], error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer in.body.endWith(ctx, cancel, a.Leaving)()
 		r, message, err := in.read()
 		if err != nil {
 			return nil, err
@@ -77,7 +82,7 @@ func (a *api) checkRoutes() {
 // checkInput is a request whose message is read as it comes.
 type checkInput struct {
 	request *http.Request
-	body    io.Reader
+	body    *pacedBody
 }
 
 // Resolve takes the body, which huma leaves alone.
@@ -124,15 +129,45 @@ func nextPart(parts *multipart.Reader, name string) (*multipart.Part, error) {
 type pacedBody struct {
 	from    io.Reader
 	control *http.ResponseController
+	ended   func() error // why nobody reads on, once it is so
+}
+
+// errLeaving is returned to those whose request is broken off by the server's end.
+var errLeaving = &kindError{kind: ErrNotRunning, err: errors.New("the server is shutting down")}
+
+// endWith ends the reading when ctx does, and both when the server is left. The
+// caller calls release in the end.
+func (b *pacedBody) endWith(ctx context.Context, cancel context.CancelCauseFunc, leaving <-chan struct{}) (release func()) {
+	b.ended = func() error { return context.Cause(ctx) }
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-leaving:
+			cancel(errLeaving)
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		// A read that is under way ends, and the next one sees why.
+		_ = b.control.SetReadDeadline(time.Now())
+	})
+	return func() { close(done); watch.Wait() }
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	if err := b.control.SetReadDeadline(time.Now().Add(stallTimeout)); err != nil {
 		return 0, fmt.Errorf("bound reading: %w", err)
 	}
+	if err := b.ended(); err != nil {
+		return 0, err
+	}
 	n, err := b.from.Read(p)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	ended := b.ended()
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && ended != nil:
+		err = ended
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = &kindError{kind: context.DeadlineExceeded, err: fmt.Errorf("the message came too slowly: nothing for %s", stallTimeout)}
 	case tooLarge:

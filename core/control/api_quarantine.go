@@ -46,7 +46,7 @@ type HeldParameter struct {
 }
 
 func (a *api) quarantineRoutes() {
-	handle(a, endpoint{id: "list-held", method: http.MethodGet, path: "/v1/quarantine", summary: "List the messages in quarantine", text: "The newest first.", errors: []int{404, 422}}, tagQuarantine,
+	handle(a, endpoint{id: "list-held", method: http.MethodGet, path: "/v1/quarantine", summary: "List the messages in quarantine", text: "The newest first. A page may have few messages, or none, and not be the last one: that one has no next.", errors: []int{404, 422}}, tagQuarantine,
 		func(ctx context.Context, in *struct {
 			User   string    `query:"user" maxLength:"320" doc:"Only what is held for this account."`
 			Domain string    `query:"domain" maxLength:"255" doc:"Only what is held for accounts of this domain."`
@@ -104,7 +104,7 @@ func (a *api) allowedAuthorRoutes() {
 		})
 	handle(a, endpoint{id: "disallow-author", method: http.MethodDelete, path: allowedAuthorsPath, summary: "Hold an author's messages like others again", status: http.StatusNoContent, errors: []int{404, 422}}, tagQuarantine,
 		func(ctx context.Context, in *struct {
-			Scope  string `query:"scope" required:"true" maxLength:"320" doc:"An account, a domain, or *."`
+			Scope  string `query:"scope" required:"true" maxLength:"320" doc:"For whom, as the list has it: an account, a domain, or all."`
 			Sender string `query:"sender" required:"true" maxLength:"320" doc:"The address or the domain."`
 		},
 		) (*nothing, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/mox-like/mox-like/core/trace"
 )
@@ -21,14 +20,14 @@ func (a *api) statsRoutes() {
 
 // statsQuery are the parameters of statistics.
 type statsQuery struct {
-	Handler  string    `query:"handler" maxLength:"255" doc:"Only this handler."`
-	Listener string    `query:"listener" maxLength:"255" doc:"Only what came in by this listener."`
-	Domain   string    `query:"domain" maxLength:"255" doc:"Only what is to this domain, or of its users."`
-	Since    time.Time `query:"since" doc:"Only what began at this time or later."`
-	Until    time.Time `query:"until" doc:"Only what began before this time."`
-	Examples int       `query:"examples" minimum:"0" maximum:"100" doc:"How many of each handler, the newest."`
+	Handler  string `query:"handler" maxLength:"255" doc:"Only this handler."`
+	Listener string `query:"listener" maxLength:"255" doc:"Only what came in by this listener."`
+	Domain   string `query:"domain" maxLength:"255" doc:"Only what is to this domain, or of its users."`
+	Since    Moment `query:"since" doc:"Only what began at this time (RFC 3339) or later, or since so long ago, as 2h or 7d."`
+	Until    Moment `query:"until" doc:"Only what began before this time, or longer ago than that."`
+	Examples int    `query:"examples" minimum:"0" maximum:"100" doc:"How many of each handler, the newest."`
 }
 
 func (q *statsQuery) query() trace.StatsQuery {
-	return trace.StatsQuery{Handler: q.Handler, Listener: q.Listener, Domain: q.Domain, Since: q.Since, Until: q.Until, Examples: q.Examples}
+	return trace.StatsQuery{Handler: q.Handler, Listener: q.Listener, Domain: q.Domain, Since: q.Since.Time, Until: q.Until.Time, Examples: q.Examples}
 }

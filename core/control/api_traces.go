@@ -23,8 +23,20 @@ const (
 	followPath = "/v1/traces/follow"
 )
 
+// recordList is trace.Found.
 type recordList struct {
-	Traces []*trace.Record `json:"traces"`
+	Traces  []*trace.Record `json:"traces"`
+	Next    string          `json:"next,omitempty" doc:"Behind which the records of a session go on."`
+	Cut     bool            `json:"cut,omitempty" doc:"There is more of what was asked for, which would be too much at once."`
+	Damaged int             `json:"damaged,omitempty" doc:"How many of the records that were looked at cannot be read."`
+}
+
+// giveRecords makes the answer of what was found.
+func giveRecords(found *trace.Found, err error) (*answer[recordList], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &answer[recordList]{recordList{Traces: filled(found.Records), Next: found.Next, Cut: found.Cut, Damaged: found.Damaged}}, nil
 }
 
 // traceRecord describes the JSON form of a record.
@@ -46,7 +58,7 @@ type traceRecord struct {
 	Outcome     trace.Outcome `json:"outcome"`
 	Entries     []traceEntry  `json:"entries" doc:"What the handlers said, in order."`
 
-	Settings map[string][]traceSetting `json:"settings,omitempty" doc:"The settings that were in force, by what the entries have. Given with one record or a session's, not by searches."`
+	Settings map[string][]traceSetting `json:"settings,omitempty" doc:"The settings that were in force, by what the entries have. Given with one record or a session's, not by searches, and once in an answer, with the first record that needs them."`
 }
 
 type traceEntry struct {
@@ -79,17 +91,17 @@ func (a *api) traceRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		list, err := a.Operations().FindTraces(ctx, f, in.Last)
-		return give(recordList{filled(list)}, err)
+		return giveRecords(a.Operations().FindTraces(ctx, f, in.Last))
 	})
 	handle(a, endpoint{
 		id: "get-trace", method: http.MethodGet, path: "/v1/traces/{id}", summary: "Give the record of a message or a login, or all of a session", errors: []int{404},
+		text: "Those of a session in pages: next is the after of the next one. What an answer has no room for of the settings, get-trace-settings gives.",
 	}, tagTraces, func(ctx context.Context, in *struct {
-		ID string `path:"id" maxLength:"255" doc:"The id that the client was told, or that of a session."`
+		ID    string `path:"id" maxLength:"255" doc:"The id that the client was told, or that of a session."`
+		After string `query:"after" maxLength:"255" doc:"The next of the page before."`
 	},
 	) (*answer[recordList], error) {
-		list, err := a.Operations().Trace(ctx, in.ID)
-		return give(recordList{filled(list)}, err)
+		return giveRecords(a.Operations().Trace(ctx, in.ID, in.After))
 	})
 	handle(a, endpoint{
 		id: "get-trace-settings", method: http.MethodGet, path: "/v1/traces/settings/{hash}", summary: "Give the settings by which a handler decided", errors: []int{404, 422},
@@ -119,17 +131,17 @@ func (a *api) traceRoutes() {
 
 // traceFilter are the parameters of a search.
 type traceFilter struct {
-	From      string    `query:"from" maxLength:"320" doc:"A part of the reverse-path; <> is the null reverse-path."`
-	To        string    `query:"to" maxLength:"320" doc:"A part of a recipient, also of a refused one."`
-	User      string    `query:"user" maxLength:"320" doc:"A part of the name of who logged in, or tried to."`
-	IP        string    `query:"ip" maxLength:"64" doc:"The client's address, or a network that it is in."`
-	Outcome   string    `query:"outcome" maxLength:"20" doc:"How it ended: accept, reject, defer, quarantine, discard."`
-	MessageID string    `query:"message_id" maxLength:"998" doc:"A part of the Message-ID field."`
-	Handler   string    `query:"handler" maxLength:"255" doc:"A handler that said what verdict asks for, anything but continue without it."`
-	Verdict   string    `query:"verdict" maxLength:"20" doc:"What the handler, or any, said: continue, accept, quarantine, discard, defer, reject; error where it failed, skipped where its when was false, monitored where it would have acted."`
-	Since     time.Time `query:"since" doc:"Only what began at this time or later."`
-	Until     time.Time `query:"until" doc:"Only what began before this time."`
-	Last      int       `query:"last" default:"100" minimum:"1" maximum:"10000" doc:"How many at most."`
+	From      string `query:"from" maxLength:"320" doc:"A part of the reverse-path; <> is the null reverse-path."`
+	To        string `query:"to" maxLength:"320" doc:"A part of a recipient, also of a refused one."`
+	User      string `query:"user" maxLength:"320" doc:"A part of the name of who logged in, or tried to."`
+	IP        string `query:"ip" maxLength:"64" doc:"The client's address, or a network that it is in."`
+	Outcome   string `query:"outcome" maxLength:"20" doc:"How it ended: accept, reject, defer, quarantine, discard."`
+	MessageID string `query:"message_id" maxLength:"998" doc:"A part of the Message-ID field."`
+	Handler   string `query:"handler" maxLength:"255" doc:"A handler that said what verdict asks for, anything but continue without it."`
+	Verdict   string `query:"verdict" maxLength:"20" doc:"What the handler, or any, said: continue, accept, quarantine, discard, defer, reject; error where it failed, skipped where its when was false, monitored where it would have acted."`
+	Since     Moment `query:"since" doc:"Only what began at this time (RFC 3339) or later, or since so long ago, as 2h or 7d."`
+	Until     Moment `query:"until" doc:"Only what began before this time, or longer ago than that."`
+	Last      int    `query:"last" default:"100" minimum:"1" maximum:"10000" doc:"How many at most."`
 }
 
 func (f *traceFilter) filter() (trace.Filter, error) {
@@ -142,7 +154,7 @@ func (f *traceFilter) filter() (trace.Filter, error) {
 	}
 	return trace.Filter{
 		From: f.From, To: f.To, User: f.User, IP: network, Outcome: f.Outcome,
-		MessageID: f.MessageID, Handler: f.Handler, Verdict: f.Verdict, Since: f.Since, Until: f.Until,
+		MessageID: f.MessageID, Handler: f.Handler, Verdict: f.Verdict, Since: f.Since.Time, Until: f.Until.Time,
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,6 +30,8 @@ type gate struct{ door }
 func (*gate) Module() core.Info {
 	return core.Info{ID: "listener.gate", Stages: mail.AtMail | mail.AtRcpt | mail.AtData, New: func() core.Module { return new(gate) }}
 }
+
+func (*gate) Encrypts(bool) bool { return false }
 
 func (*gate) Receive(content io.Reader) (core.Reception, error) {
 	text, err := io.ReadAll(content)
@@ -167,9 +170,20 @@ func testCheck(t *testing.T, ops control.Operations) { //nolint:thelper // its o
 		},
 		Recipients: []check.Recipient{
 			{Address: "alice@example.test", Accepted: true, Target: "witness", Accounts: []string{"alice@example.test"}},
-			{Address: "bob@example.test"},
+			{Address: "bob@example.test", Later: true},
 		},
 		Added: []string{"Received: from test"}, Removed: []string{"X-Old: b"},
+		Accepted: true,
+		Further: []*check.Result{{
+			Accepted: true,
+			Replies: []check.Reply{
+				{Stage: "mail", Reply: "250 2.1.0 Sender OK"},
+				{Stage: "rcpt", Recipient: "bob@example.test", Reply: "250 2.1.5 Recipient OK"},
+				{Stage: "data", Reply: "250 2.0.0 OK: kept as " + id + "-2"},
+			},
+			Recipients: []check.Recipient{{Address: "bob@example.test", Accepted: true, Target: "witness", Accounts: []string{"alice@example.test"}}},
+			Added:      []string{"Received: from test"}, Removed: []string{"X-Old: b"},
+		}},
 	}
 	if diff := cmp.Diff(want, result, cmpopts.IgnoreFields(check.Result{}, "Record")); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
@@ -181,7 +195,7 @@ func testCheck(t *testing.T, ops control.Operations) { //nolint:thelper // its o
 	if err != nil || empty.Accepted || len(empty.Replies) != 3 || empty.Replies[2].Reply != "552 5.3.4 Message is empty (id "+empty.Record.ID+")" {
 		t.Errorf("empty message: %+v, %v", empty, err)
 	}
-	for listener, says := range map[string]string{"nx": `there is no listener "nx"`, "back": "it is one of door"} {
+	for listener, says := range map[string]string{"nx": `there is no listener "nx"`, "back": "whose kind is door; it does by: mx"} {
 		r := checked
 		r.Listener = listener
 		if _, _, err := ops.Check(t.Context(), r, strings.NewReader("a")); !errors.Is(err, control.ErrInvalid) || !strings.Contains(err.Error(), says) {
@@ -251,5 +265,53 @@ func TestCheckForms(t *testing.T) {
 		if err != nil || response.StatusCode != c.status || !strings.Contains(string(text), c.says) {
 			t.Errorf("%s: %s, want %d and %q: %s", name, response.Status, c.status, c.says, text)
 		}
+	}
+}
+
+// TestCheckIsBrokenOff finds that a client that is still sending its message does not
+// keep the server from ending.
+func TestCheckIsBrokenOff(t *testing.T) {
+	t.Parallel()
+	ops := control.NewLocal(gatedHost(t, gated), "/data", nil)
+	leaving := make(chan struct{})
+	server := httptest.NewServer(control.NewHandler(control.HandlerOptions{
+		Operations: func() control.Operations { return ops }, Actor: func(*http.Request) control.Actor { return control.Actor{Name: "test"} },
+		Leaving: leaving, Logger: zap.NewNop(),
+	}))
+	defer server.Close()
+	body, send := io.Pipe()
+	form := multipart.NewWriter(send)
+	go func() {
+		err := form.WriteField("request", `{"listener":"mx","ip":"192.0.2.1","from":"","to":["alice@example.test"]}`)
+		var part io.Writer
+		if err == nil {
+			part, err = form.CreateFormField("message")
+		}
+		if err == nil {
+			_, err = io.WriteString(part, "Subject: a\r\n")
+		}
+		if err != nil {
+			t.Errorf("send: %v", err)
+		}
+		close(leaving) // the rest never comes
+	}()
+	response, err := http.Post(server.URL+"/v1/check", form.FormDataContentType(), body) //nolint:noctx // it is a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	_ = send.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "the server is shutting down") {
+		t.Errorf("%s: %s, %v", response.Status, text, err)
+	}
+}
+
+// TestCheckOfSlowMessage finds that a message that came too slowly took too long.
+func TestCheckOfSlowMessage(t *testing.T) {
+	t.Parallel()
+	ops := control.NewLocal(gatedHost(t, gated), "/data", nil)
+	if _, _, err := ops.Check(t.Context(), checked, iotest.ErrReader(check.ErrSlow)); !errors.Is(err, check.ErrSlow) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }

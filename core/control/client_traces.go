@@ -15,18 +15,25 @@ import (
 	"github.com/mox-like/mox-like/core/trace"
 )
 
-// Trace finds the record of a message or a login, or all those of a session.
-func (c *Client) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
+// Trace finds the record of a message or a login, or a page of those of a session.
+func (c *Client) Trace(ctx context.Context, id, after string) (*trace.Found, error) {
 	if id == "" {
 		return nil, fmt.Errorf("find trace: no id is named: %w", ErrNotFound)
 	}
+	return c.records(ctx, path("v1", "traces", id), query("after", after))
+}
+
+// records asks for records.
+func (c *Client) records(ctx context.Context, path string, q url.Values) (*trace.Found, error) {
 	var list recordList
-	err := c.get(ctx, path("v1", "traces", id), nil, &list)
-	return list.Traces, err
+	if err := c.get(ctx, path, q, &list); err != nil {
+		return nil, err
+	}
+	return &trace.Found{Records: list.Traces, Next: list.Next, Cut: list.Cut, Damaged: list.Damaged}, nil
 }
 
 // FindTraces gives the newest n records that match, the oldest of them first.
-func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) (*trace.Found, error) {
 	q := query("from", f.From, "to", f.To, "user", f.User, "outcome", f.Outcome,
 		"message_id", f.MessageID, "handler", f.Handler, "verdict", f.Verdict)
 	setTime(q, "since", f.Since)
@@ -35,9 +42,7 @@ func (c *Client) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trac
 		q.Set("ip", f.IP.String())
 	}
 	q.Set("last", strconv.Itoa(n))
-	var list recordList
-	err := c.get(ctx, "/v1/traces", q, &list)
-	return list.Traces, err
+	return c.records(ctx, "/v1/traces", q)
 }
 
 // setTime adds a time, unless it is zero.
@@ -61,7 +66,7 @@ func (c *Client) TraceSettings(ctx context.Context, hash string) ([]mail.Setting
 
 // LastTraces gives the newest n records, the oldest of them first.
 func (c *Client) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
-	return c.FindTraces(ctx, trace.Filter{}, n)
+	return recordsOf(c.FindTraces(ctx, trace.Filter{}, n))
 }
 
 // maxLine bounds a record that is followed, in bytes.

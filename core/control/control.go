@@ -51,6 +51,7 @@ type Operations interface {
 	Quarantine
 	Domains
 	DomainSettings
+	Configuration
 	DKIMKeys
 	Traces
 	Statistics
@@ -94,6 +95,8 @@ type Status struct {
 	ReloadError string    `json:"reload_error,omitempty"`
 	// Handlers are those that have failed since the start.
 	Handlers []HandlerStatus `json:"handlers,omitempty"`
+	// Reports are what services have to say of themselves.
+	Reports []ModuleReport `json:"reports,omitempty"`
 	// DNS is set while no name server answers.
 	DNS *DNSOutage `json:"dns_outage,omitempty"`
 	// CleanUps tell when old rows were last removed, by module.
@@ -122,6 +125,12 @@ const (
 	StateFailing = "failing"
 	StateResting = "resting"
 )
+
+// ModuleReport is what a service has to say of itself.
+type ModuleReport struct {
+	Module string `json:"module" example:"service.learn"`
+	Text   string `json:"text" doc:"For people."`
+}
 
 // DNSOutage is a time in which no name server answers.
 type DNSOutage struct {
@@ -157,6 +166,9 @@ func (s *Status) Health(server *core.Server) {
 			one.State, one.Since = StateFailing, h.Since
 		}
 		s.Handlers = append(s.Handlers, one)
+	}
+	for _, r := range server.Reports() {
+		s.Reports = append(s.Reports, ModuleReport(r))
 	}
 	if o := server.DNS().Outage; !o.Since.IsZero() {
 		s.DNS = &DNSOutage{Since: o.Since, Error: o.Error}

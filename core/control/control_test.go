@@ -249,25 +249,25 @@ func testTraces(t *testing.T, h *core.Sandbox, _ *process, ops control.Operation
 	for _, r := range []*trace.Record{first, second, third} {
 		h.Traces().Add(r)
 	}
-	got, err := ops.Trace(t.Context(), "b2")
+	got, err := recordsOf(ops.Trace(t.Context(), "b2", ""))
 	if err != nil {
 		t.Fatalf("find: %v", err)
 	}
 	if diff := cmp.Diff([]*trace.Record{second}, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
-	found, err := ops.FindTraces(t.Context(), trace.Filter{From: second.ReversePath, IP: netip.MustParsePrefix("192.0.2.0/24"), Outcome: second.Outcome.Action}, 2)
+	found, err := recordsOf(ops.FindTraces(t.Context(), trace.Filter{From: second.ReversePath, IP: netip.MustParsePrefix("192.0.2.0/24"), Outcome: second.Outcome.Action}, 2))
 	if err != nil {
 		t.Fatalf("search: %v", err)
 	}
 	if diff := cmp.Diff([]*trace.Record{second, third}, found); diff != "" {
 		t.Errorf("search (-want +got):\n%s", diff)
 	}
-	if found, err = ops.FindTraces(t.Context(), trace.Filter{User: "nobody"}, 2); err != nil || len(found) > 0 {
+	if found, err = recordsOf(ops.FindTraces(t.Context(), trace.Filter{User: "nobody"}, 2)); err != nil || len(found) > 0 {
 		t.Errorf("search for nobody: %d records, error %v", len(found), err)
 	}
 	for _, id := range []string{"zz", "", "../status", "a1?x=1"} {
-		if _, err := ops.Trace(t.Context(), id); !errors.Is(err, control.ErrNotFound) {
+		if _, err := ops.Trace(t.Context(), id, ""); !errors.Is(err, control.ErrNotFound) {
 			t.Errorf("find %q: error %v, want ErrNotFound", id, err)
 		}
 	}

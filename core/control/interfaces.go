@@ -144,17 +144,18 @@ type DomainSettings interface {
 
 // Traces are the operations on the log of decisions.
 type Traces interface {
-	// Trace finds the record of a message or a login by its id, or all those of a
-	// session, the oldest first; ErrNotFound if there are none.
-	Trace(ctx context.Context, id string) ([]*trace.Record, error)
+	// Trace finds the record of a message or a login by its id, or those of a session,
+	// the oldest first, in pages: after is Next of the page before, "" for the first.
+	// ErrNotFound if there are none.
+	Trace(ctx context.Context, id, after string) (*trace.Found, error)
 	// FindTraces gives the newest n records that match, of the newest trace.MaxScan
 	// that began within the filter's time, the oldest of them first. n is at most
 	// MaxTraces. They have no Settings, see TraceSettings.
-	FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error)
+	FindTraces(ctx context.Context, f trace.Filter, n int) (*trace.Found, error)
 	// LastTraces gives the newest n records, the oldest of them first.
 	LastTraces(ctx context.Context, n int) ([]*trace.Record, error)
-	// TraceSettings gives the settings of a handler that entries refer to by a hash,
-	// which Trace gives with the records; ErrNotFound if they are not kept.
+	// TraceSettings gives the settings of a handler that entries refer to by a hash.
+	// Trace gives most of them, once in a page; ErrNotFound if they are not kept.
 	TraceSettings(ctx context.Context, hash string) ([]mail.Setting, error)
 	// FollowTraces calls show for each record as it is added, until ctx ends (and
 	// then returns nil) or show gives an error. It misses records when show is too
@@ -168,7 +169,8 @@ const MaxTraces = 10_000
 // Statistics are what is counted of the log of decisions.
 type Statistics interface {
 	// HandlerStats counts what handlers said in the newest trace.MaxStats records of a
-	// time, and what those would have done that are monitored only.
+	// time, and what those would have done that are monitored only. ErrInvalid if there
+	// is no such listener or domain.
 	HandlerStats(ctx context.Context, q trace.StatsQuery) (*trace.Stats, error)
 }
 

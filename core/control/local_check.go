@@ -18,6 +18,8 @@ func (l *Local) Check(ctx context.Context, r check.Request, message io.Reader) (
 		return nil, &Report{Diagnostics: ds, Sources: sources}, ErrRefused
 	case errors.Is(err, check.ErrRequest):
 		return nil, nil, Invalid(err)
+	case errors.Is(err, check.ErrSlow):
+		return nil, nil, &kindError{kind: context.DeadlineExceeded, err: err}
 	default:
 		return result, nil, err
 	}

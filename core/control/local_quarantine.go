@@ -40,7 +40,13 @@ func (l *Local) Held(ctx context.Context, f HeldFilter, p Page) ([]Held, string,
 	if err != nil {
 		return nil, "", err
 	}
-	return service.Held(ctx, f, p)
+	list, next, err := service.Held(ctx, f, p)
+	if err == nil && len(list) == 0 && next == "" && p.After == "" && f.Domain != "" {
+		if _, ok := l.host.Domains().Find(f.Domain); !ok {
+			err = &kindError{kind: ErrNotFound, err: fmt.Errorf("list quarantine: the domain %s does not live here", f.Domain)}
+		}
+	}
+	return list, next, err
 }
 
 // heldDomain brings a domain into normal form.
@@ -95,11 +101,33 @@ func (l *Local) onHeld(ctx context.Context, operation, what, id, user string, do
 	return l.audited(ctx, e, nil, func() (any, error) { return do(service, user) })
 }
 
+// heldAudit is what the audit trail has of a change: the accounts, MaxHeldFor at most,
+// and how many there are.
+type heldAudit struct {
+	Accounts []string `json:"accounts"`
+	Count    int      `json:"count"`
+}
+
+func auditedAccounts(accounts []string) heldAudit {
+	return heldAudit{accounts[:min(len(accounts), MaxHeldFor)], len(accounts)}
+}
+
+// auditedAllowed is that of AllowHeld.
+type auditedAllowed struct {
+	heldAudit
+
+	Allowed       []AllowedAuthor `json:"allowed"`
+	Authenticated string          `json:"authenticated,omitempty"`
+}
+
+// ActorText names who acts, for people: who made the request that the context is of.
+func ActorText(ctx context.Context) string { return actorOf(ctx).String() }
+
 // ReleaseHeld delivers a message after all.
 func (l *Local) ReleaseHeld(ctx context.Context, id, user string) (accounts []string, err error) {
 	err = l.onHeld(ctx, "release-held", "release held message", id, user, func(q quarantine, user string) (any, error) {
 		accounts, err = q.ReleaseHeld(ctx, id, user)
-		return map[string][]string{"accounts": accounts}, err
+		return auditedAccounts(accounts), err
 	})
 	return accounts, err
 }
@@ -116,7 +144,10 @@ func (l *Local) AllowHeld(ctx context.Context, a AllowAuthor) (allowed AllowedHe
 	err = l.onHeld(ctx, "allow-held", "allow author", a.ID, a.User, func(q quarantine, user string) (any, error) {
 		a.User = user
 		allowed, err = q.AllowHeld(ctx, a)
-		return allowed, err
+		return auditedAllowed{
+			heldAudit: auditedAccounts(allowed.Accounts), Allowed: allowed.Allowed[:min(len(allowed.Allowed), MaxHeldFor)],
+			Authenticated: allowed.Authenticated,
+		}, err
 	})
 	return allowed, err
 }
@@ -125,7 +156,7 @@ func (l *Local) AllowHeld(ctx context.Context, a AllowAuthor) (allowed AllowedHe
 func (l *Local) DeleteHeld(ctx context.Context, id, user string) (accounts []string, err error) {
 	err = l.onHeld(ctx, "delete-held", "delete held message", id, user, func(q quarantine, user string) (any, error) {
 		accounts, err = q.DeleteHeld(ctx, id, user)
-		return map[string][]string{"accounts": accounts}, err
+		return auditedAccounts(accounts), err
 	})
 	return accounts, err
 }

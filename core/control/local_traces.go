@@ -11,13 +11,13 @@ import (
 	"github.com/mox-like/mox-like/core/trace"
 )
 
-// Trace finds the record of a message or a login, or all those of a session.
-func (l *Local) Trace(ctx context.Context, id string) ([]*trace.Record, error) {
-	return l.host.Traces().Lookup(ctx, id)
+// Trace finds the record of a message or a login, or a page of those of a session.
+func (l *Local) Trace(ctx context.Context, id, after string) (*trace.Found, error) {
+	return l.host.Traces().Lookup(ctx, id, after)
 }
 
 // FindTraces gives the newest n records that match, the oldest of them first.
-func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace.Record, error) {
+func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) (*trace.Found, error) {
 	if n < 1 || n > MaxTraces {
 		return nil, &kindError{kind: ErrInvalid, err: fmt.Errorf("list traces: the number is from 1 to %d, not %d", MaxTraces, n)}
 	}
@@ -27,9 +27,12 @@ func (l *Local) FindTraces(ctx context.Context, f trace.Filter, n int) ([]*trace
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
 		return nil, Invalid(errors.New("list traces: since is not before until, so that nothing can match"))
 	}
-	list, err := l.host.Traces().Find(ctx, f, n)
-	slices.SortStableFunc(list, func(a, b *trace.Record) int { return a.Time.Compare(b.Time) })
-	return list, err
+	found, err := l.host.Traces().Find(ctx, f, n)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(found.Records, func(a, b *trace.Record) int { return a.Time.Compare(b.Time) })
+	return found, nil
 }
 
 // TraceSettings gives the settings of a handler that entries refer to by a hash.
@@ -43,7 +46,15 @@ func (l *Local) TraceSettings(ctx context.Context, hash string) ([]mail.Setting,
 
 // LastTraces gives the newest n records, the oldest of them first.
 func (l *Local) LastTraces(ctx context.Context, n int) ([]*trace.Record, error) {
-	return l.FindTraces(ctx, trace.Filter{}, n)
+	return recordsOf(l.FindTraces(ctx, trace.Filter{}, n))
+}
+
+// recordsOf gives what was found alone.
+func recordsOf(found *trace.Found, err error) ([]*trace.Record, error) {
+	if err != nil {
+		return nil, err
+	}
+	return found.Records, nil
 }
 
 // FollowTraces shows each record as it is added.

@@ -1,6 +1,9 @@
 package control
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The states of a DKIM key.
 const (
@@ -63,10 +66,13 @@ type DKIMKey struct {
 	Findings []DKIMFinding `json:"findings,omitempty"`
 }
 
+// DKIMUnknown is the code of a finding that the DNS could not be asked.
+const DKIMUnknown = "unknown"
+
 // DKIMFinding is something that a check has found.
 type DKIMFinding struct {
 	// Code is stable.
-	Code string `json:"code" enum:"missing,differs,revoked,weak,syntax,testing,several,unknown,leftover,unreadable,unsigned,no-block"`
+	Code string `json:"code" enum:"missing,differs,revoked,weak,syntax,testing,several,unknown,leftover,unreadable,exposed,unsigned,no-block"`
 	Text string `json:"text"`
 	// Wrong says that mail suffers.
 	Wrong bool `json:"wrong"`
@@ -81,29 +87,31 @@ type DKIMReport struct {
 
 // Wrong tells whether something is wrong.
 func (r *DKIMReport) Wrong() bool {
-	wrong := func(list []DKIMFinding) bool {
-		for _, f := range list {
-			if f.Wrong {
-				return true
-			}
-		}
-		return false
-	}
+	return r.has(func(f DKIMFinding) bool { return f.Wrong })
+}
+
+// Unknown tells whether the DNS could not be asked for something.
+func (r *DKIMReport) Unknown() bool {
+	return r.has(func(f DKIMFinding) bool { return f.Code == DKIMUnknown })
+}
+
+func (r *DKIMReport) has(is func(DKIMFinding) bool) bool {
 	for i := range r.Keys {
-		if wrong(r.Keys[i].Findings) {
+		if slices.ContainsFunc(r.Keys[i].Findings, is) {
 			return true
 		}
 	}
-	return wrong(r.Findings)
+	return slices.ContainsFunc(r.Findings, is)
 }
 
 // DKIMStep is what was done for the keys of a domain, and what is to be done next.
 type DKIMStep struct {
 	Domain string `json:"domain"`
 	// Changed says that something was done; Waiting that the DNS does not show what it
-	// must.
+	// must, and Unknown that it could not be asked for some of that.
 	Changed bool `json:"changed"`
 	Waiting bool `json:"waiting"`
+	Unknown bool `json:"unknown,omitempty"`
 	// Done and Next are sentences for people.
 	Done []string `json:"done"`
 	Next []string `json:"next"`

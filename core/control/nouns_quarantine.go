@@ -11,10 +11,12 @@ import (
 // message is held for.
 type Quarantine interface {
 	// Held lists the messages that match, the newest first, and gives the After of the
-	// next page.
+	// next page, "" if there is none: it looks at some messages at a time, so that a page
+	// may have few or none and not be the last one. ErrNotFound if the domain of the
+	// filter does not live here and nothing is held for it.
 	Held(ctx context.Context, f HeldFilter, p Page) (list []Held, next string, err error)
 	// HeldMessage gives one message with its header section; ErrNotFound if none of
-	// that id is held.
+	// that id is held, with what has become of it if that is known.
 	HeldMessage(ctx context.Context, id string) (HeldMessage, error)
 	// HeldContent gives the whole message, which the caller closes, and its size in
 	// bytes.
@@ -32,7 +34,8 @@ type Quarantine interface {
 	// AllowedAuthors lists who was allowed by AllowHeld, by scope and sender, and gives
 	// the After of the next page.
 	AllowedAuthors(ctx context.Context, p Page) (list []AllowedAuthor, next string, err error)
-	// DisallowAuthor takes one back: scope is an account, a domain, or ScopeEverybody.
+	// DisallowAuthor takes one back: scope is an account, a domain, or ScopeAll, as
+	// AllowedAuthors has it.
 	// ErrNotFound if it is not there.
 	DisallowAuthor(ctx context.Context, scope, sender string) error
 }
@@ -120,9 +123,6 @@ const (
 	ScopeAll    = "all"
 )
 
-// ScopeEverybody is the scope of an author who is allowed for all.
-const ScopeEverybody = "*"
-
 // AllowedHeld is what AllowHeld has done.
 type AllowedHeld struct {
 	// Accounts are those that have the message now.
@@ -136,7 +136,7 @@ type AllowedHeld struct {
 
 // AllowedAuthor is an author whose messages are not held.
 type AllowedAuthor struct {
-	// Scope is an account, a domain, or ScopeEverybody.
+	// Scope is an account, a domain, or ScopeAll.
 	Scope string `json:"scope"`
 	// Sender is an address, or a domain with its subdomains.
 	Sender  string    `json:"sender"`

@@ -202,6 +202,11 @@ func quarantineSteps() []step {
 		{name: "user who is none", do: listHeld(control.HeldFilter{User: "nobody@example.test"}, control.Page{}), err: control.ErrNotFound, text: "no account has this address"},
 		{name: "domain", do: listHeld(control.HeldFilter{Domain: "EXAMPLE.test", From: "Eve"}, control.Page{}), want: listed{all[1:], ""}},
 		{name: "since", do: listHeld(control.HeldFilter{Since: created.Add(time.Nanosecond)}, control.Page{}), want: listed{all[:1], ""}},
+		{name: "domain of nobody", do: listHeld(control.HeldFilter{Domain: "exampel.test"}, control.Page{}), err: control.ErrNotFound, text: "the domain exampel.test does not live here"},
+		{name: "domain without any", do: func(ctx context.Context, ops control.Operations) (any, error) {
+			list, next, err := ops.Held(ctx, control.HeldFilter{Domain: "example.org"}, control.Page{})
+			return fmt.Sprint(len(list), next), err
+		}, want: "0"},
 		{name: "no domain", do: listHeld(control.HeldFilter{Domain: "a b"}, control.Page{}), err: control.ErrInvalid},
 		{name: "user and domain", do: listHeld(control.HeldFilter{User: alice, Domain: "example.test"}, control.Page{}), err: control.ErrInvalid},
 		{name: "show", do: func(ctx context.Context, ops control.Operations) (any, error) { return ops.HeldMessage(ctx, "id1") }, want: control.HeldMessage{Held: all[1], Header: "Subject: win\r\n"}},
@@ -249,4 +254,28 @@ func TestQuarantine(t *testing.T) {
 		t.Parallel()
 		run(t, connect(t, t.TempDir(), local()), quarantineSteps())
 	})
+}
+
+// TestAuditOfMany: the trail has some of the accounts that a change is about, and how
+// many there are.
+func TestAuditOfMany(t *testing.T) {
+	t.Parallel()
+	h := newHeldMail()
+	for i := range 1000 {
+		h.list[0].For = append(h.list[0].For, control.HeldFor{Account: fmt.Sprintf("user%d@example.test", i)})
+	}
+	host := hostWith(t, new(accounts), new(heldMail), new(control.Service))
+	service, err := core.ServiceOf[*heldMail](host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.list = h.list
+	ops := control.NewLocal(host, "/data", nil)
+	if list, err := ops.ReleaseHeld(t.Context(), "id2", ""); err != nil || len(list) != 1001 {
+		t.Fatalf("released for %d, %v", len(list), err)
+	}
+	entries, _, err := ops.Audit(t.Context(), control.ChangeFilter{}, control.Page{})
+	if err != nil || len(entries) != 1 || len(entries[0].After) > 5000 || !strings.Contains(string(entries[0].After), `"count":1001`) {
+		t.Errorf("%d entries, %v: %s", len(entries), err, entries[0].After)
+	}
 }

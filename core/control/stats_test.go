@@ -2,6 +2,8 @@ package control_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,14 @@ import (
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/trace"
 )
+
+// recordsOf gives what was found alone.
+func recordsOf(found *trace.Found, err error) ([]*trace.Record, error) {
+	if err != nil {
+		return nil, err
+	}
+	return found.Records, nil
+}
 
 // testExplain searches by all that records are found by, reads settings, and counts.
 func testExplain(t *testing.T, h *core.Sandbox, _ *process, ops control.Operations) { //nolint:thelper // a test of the suite: its own lines count
@@ -37,7 +47,7 @@ func testExplain(t *testing.T, h *core.Sandbox, _ *process, ops control.Operatio
 		"since":      {trace.Filter{Since: now.Add(-90 * time.Minute)}, []*trace.Record{young}},
 		"until":      {trace.Filter{Until: now.Add(-90 * time.Minute)}, []*trace.Record{old}},
 	} {
-		got, err := ops.FindTraces(t.Context(), test.filter, 10)
+		got, err := recordsOf(ops.FindTraces(t.Context(), test.filter, 10))
 		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
 			t.Errorf("%s: error %v (-want +got):\n%s", name, err, diff)
 		}
@@ -47,8 +57,27 @@ func testExplain(t *testing.T, h *core.Sandbox, _ *process, ops control.Operatio
 			t.Errorf("%s: error %v, want ErrInvalid", name, err)
 		}
 	}
+	session := mail.NewID(now)
+	var many []*trace.Record
+	for i := range 1200 {
+		r := record(mail.NewID(now.Add(time.Duration(i+1)*time.Millisecond)), now.Add(-96*time.Hour))
+		r.Session, r.Listener, r.Entries = session, "many", nil
+		many = append(many, r)
+		h.Traces().Add(r)
+	}
+	first, err := ops.Trace(t.Context(), session, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := ops.Trace(t.Context(), session, first.Next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(many, slices.Concat(first.Records, second.Records)); diff != "" || len(first.Records) != 1000 || second.Next != "" {
+		t.Errorf("a session in pages of %d and %d, next %q (-want +got):\n%s", len(first.Records), len(second.Records), second.Next, diff)
+	}
 	hash := settings.Hash().String()
-	found, err := ops.Trace(t.Context(), old.ID)
+	found, err := recordsOf(ops.Trace(t.Context(), old.ID, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +97,7 @@ func testExplain(t *testing.T, h *core.Sandbox, _ *process, ops control.Operatio
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &trace.Stats{Records: 2, Oldest: old.Time, Newest: young.Time, Handlers: []trace.HandlerStats{{
+	want := &trace.Stats{Records: 2, Listeners: []string{"mx"}, Oldest: old.Time, Newest: young.Time, Handlers: []trace.HandlerStats{{
 		Handler: "clamav", Listeners: []string{"mx"}, Asked: 2, Verdicts: map[string]int{"reject": 2}, Monitored: 1, P50: 20479, P95: 20479,
 		Would: []trace.Would{{Action: "reject", Verdicts: 1, Records: 1, Senders: 1, Addresses: 1, Refused: 1}},
 		Examples: []trace.Example{{
@@ -79,8 +108,16 @@ func testExplain(t *testing.T, h *core.Sandbox, _ *process, ops control.Operatio
 	if diff := cmp.Diff(want, stats); diff != "" {
 		t.Errorf("statistics (-want +got):\n%s", diff)
 	}
-	if stats, err = ops.HandlerStats(t.Context(), trace.StatsQuery{Since: now}); err != nil || stats.Records != 0 || len(stats.Handlers) != 0 {
+	if stats, err = ops.HandlerStats(t.Context(), trace.StatsQuery{Since: now.Add(time.Hour)}); err != nil || stats.Records != 0 || len(stats.Handlers) != 0 {
 		t.Errorf("statistics of nothing: %+v, %v", stats, err)
+	}
+	for says, q := range map[string]trace.StatsQuery{
+		`no trace of that time is of a listener "mxx": there are many, mx`:                  {Listener: "mxx"},
+		"elsewhere.test does not live here, and no trace of that time is of it: there are ": {Domain: "Elsewhere.test"},
+	} {
+		if _, err := ops.HandlerStats(t.Context(), q); !errors.Is(err, control.ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want %q", err, says)
+		}
 	}
 	for name, q := range map[string]trace.StatsQuery{"domain": {Domain: "not a domain"}, "times": {Since: now, Until: now}, "examples": {Examples: 101}} {
 		if _, err := ops.HandlerStats(t.Context(), q); !errors.Is(err, control.ErrInvalid) {

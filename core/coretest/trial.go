@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/chain"
+	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
@@ -25,6 +27,8 @@ const trials = 5
 
 // tries finds that a trial changes nothing: neither what is in the database once the
 // server has stopped, nor what is said about the transactions that come afterwards.
+// It is tried on the handlers that serve, on those of a check beside them, and on
+// those of a check while no server runs.
 func (suite *HandlerSuite) tries(t *testing.T) {
 	t.Helper()
 	o := suite.Options
@@ -34,7 +38,11 @@ func (suite *HandlerSuite) tries(t *testing.T) {
 	o.DataDir = filepath.Join(t.TempDir(), "data")
 	suite.serve(t, o, true, func(*stage) {})
 	before := tables(t, o.DataDir)
-	suite.serve(t, o, false, func(s *stage) { suite.try(t, s.chain) })
+	suite.serve(t, o, false, func(s *stage) {
+		suite.try(t, s.chain)
+		suite.tryBeside(t, s)
+	})
+	offline(t, suite.source(suite.Config), o, func(host core.Host) { suite.tryBeside(t, host) })
 	after := tables(t, o.DataDir)
 	for name, rows := range after {
 		if diff := cmp.Diff(before[name], rows); diff != "" {
@@ -46,6 +54,7 @@ func (suite *HandlerSuite) tries(t *testing.T) {
 		suite.serve(t, o, true, func(s *stage) {
 			if tried {
 				suite.try(t, s.chain)
+				suite.tryBeside(t, s)
 			}
 			said = suite.said(t, s.chain)
 		})
@@ -54,6 +63,63 @@ func (suite *HandlerSuite) tries(t *testing.T) {
 	if diff := cmp.Diff(fresh(false), fresh(true)); diff != "" {
 		t.Errorf("after a trial other things are said (-without +with):\n%s", diff)
 	}
+}
+
+// tryBeside has transactions judged by handlers that are made for that alone, as a
+// check of a message does.
+func (suite *HandlerSuite) tryBeside(t *testing.T, host core.Host) {
+	t.Helper()
+	beside(t, host, func(trial *core.Trial) {
+		l, ok := trial.Listener(listenerOne)
+		if !ok {
+			t.Fatalf("the trial has the listeners %q", trial.Listeners())
+		}
+		suite.try(t, l.Chains.Domain(""))
+	})
+}
+
+// beside makes a trial for as long as do takes.
+func beside(tb testing.TB, host core.Host, do func(*core.Trial)) {
+	tb.Helper()
+	trial, err := core.NewTrial(tb.Context(), host, core.TrialOptions{})
+	if err != nil {
+		tb.Fatalf("try configuration: %v", err)
+	}
+	defer func() {
+		if err := trial.Close(); err != nil {
+			tb.Errorf("close trial: %v", err)
+		}
+	}()
+	do(trial)
+}
+
+// offline opens the data directory of a server that has stopped, for as long as do
+// takes.
+func offline(tb testing.TB, source string, o Options, do func(core.Host)) {
+	tb.Helper()
+	host, ds, _, err := core.OpenOffline(tb.Context(), core.Options{
+		ConfigFile: "test.hcl", Source: []byte(source), DataDir: dataDir(tb, o), Registry: newRegistry(nil),
+		Config: config.Options{Variables: o.Variables}, Logger: logger(tb), Now: o.Now,
+	})
+	if err != nil {
+		tb.Fatalf("open data directory: %v\n%v", err, ds.Err())
+	}
+	defer func() {
+		if err := host.Close(); err != nil {
+			tb.Errorf("close data directory: %v", err)
+		}
+	}()
+	do(host)
+}
+
+// Tried makes a trial of a handler's block while no server runs, and calls do while
+// it is there: the handler is started then, and must have made itself known to nobody.
+func Tried(tb testing.TB, id, block string, o Options, do func(core.Host)) {
+	tb.Helper()
+	suite := &HandlerSuite{ID: id, Base: Base}
+	offline(tb, suite.source(block), o, func(host core.Host) {
+		beside(tb, host, func(*core.Trial) { do(host) })
+	})
 }
 
 // serve runs a server around the handler for as long as do takes.

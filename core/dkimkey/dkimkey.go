@@ -81,6 +81,22 @@ func Record(public crypto.PublicKey) (string, error) {
 // end. Both are in A-labels.
 func Name(selector, domain string) string { return selector + "._domainkey." + domain }
 
+// maxSelector bounds a label of a name (RFC 1035 section 2.3.4).
+const maxSelector = 63
+
+// IsSelector tells whether a text is fit for the selector of a new key: a label of
+// letters, digits and hyphens.
+func IsSelector(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		word := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !word && (c != '-' || i == 0 || i == len(s)-1) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxSelector
+}
+
 // Unfinished is how the names of files begin that a crash may leave.
 const Unfinished = ".dkim-new-"
 

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -11,9 +12,10 @@ import (
 
 // NewZone makes a resolver that answers from the text of a zone file (RFC 1035
 // section 5) and asks nobody. A name that is not in it does not exist. Names are
-// relative to the root unless the text has an $ORIGIN; nothing is authentic.
-func NewZone(text string, o Options) (*Resolver, error) {
-	known, err := zone.Parse(text)
+// relative to the root unless the text has an $ORIGIN; nothing is authentic. What a
+// text can stand for is bounded, and reading it ends when ctx does.
+func NewZone(ctx context.Context, text string, o Options) (*Resolver, error) {
+	known, err := zone.Parse(ctx, text)
 	if err != nil {
 		return nil, fmt.Errorf("read zone: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 // is asked.
 func TestZone(t *testing.T) {
 	t.Parallel()
-	r, err := dns.NewZone(`
+	r, err := dns.NewZone(t.Context(), `
 $ORIGIN example.org.
 @         IN TXT   "v=spf1 " "-all"
 @         IN MX 10 mail
@@ -52,9 +52,9 @@ loop      IN CNAME loop
 	}
 	for text, want := range map[string]string{
 		"a IN NONSENSE": "read zone: ", "$INCLUDE /etc/passwd": "read zone: ",
-		strings.Repeat("$GENERATE 1-60000 a$ A 192.0.2.1\n", 5): "more than 200000 records",
+		"$GENERATE 1-60000 a$ A 192.0.2.1\n": "read zone: it has $GENERATE",
 	} {
-		if _, err := dns.NewZone(text, dns.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := dns.NewZone(t.Context(), text, dns.Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.30q: %v", text, err)
 		}
 	}

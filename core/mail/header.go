@@ -83,33 +83,33 @@ func (h HeaderSection) Count(name string) int {
 // section when it is empty, and is kept as a field without a name otherwise.
 // The fields share raw's memory.
 func ParseHeaderSection(raw []byte) (HeaderSection, int, error) {
-	return parseHeaderSection(raw, math.MaxInt)
+	return parseHeaderSection(raw, MaxHeaderSize, math.MaxInt)
 }
 
 // parseHeaderSection is ParseHeaderSection with a bound on the fields. A message
 // that was taken in is read without one: the server has added fields to it, and
 // it may have other messages in it.
-func parseHeaderSection(raw []byte, maxFields int) (HeaderSection, int, error) {
+func parseHeaderSection(raw []byte, maxSize, maxFields int) (HeaderSection, int, error) {
 	fields := make([]HeaderField, 0, 16)
 	offset := 0
 	for offset < len(raw) {
 		end := lineEnd(raw, offset)
 		if isEmptyLine(raw[offset:end]) {
-			return HeaderSection{Fields: fields}, end, headerLimit(end)
+			return HeaderSection{Fields: fields}, end, headerLimit(end, maxSize)
 		}
 		for end < len(raw) && (raw[end] == ' ' || raw[end] == '\t') {
 			end = lineEnd(raw, end)
 		}
 		fields = append(fields, newHeaderField(raw[offset:end:end]))
-		if offset = end; offset > MaxHeaderSize || len(fields) > maxFields {
+		if offset = end; offset > maxSize || len(fields) > maxFields {
 			return HeaderSection{}, 0, ErrHeaderTooLarge
 		}
 	}
-	return HeaderSection{Fields: fields}, len(raw), headerLimit(len(raw))
+	return HeaderSection{Fields: fields}, len(raw), headerLimit(len(raw), maxSize)
 }
 
-func headerLimit(n int) error {
-	if n > MaxHeaderSize {
+func headerLimit(n, maxSize int) error {
+	if n > maxSize {
 		return ErrHeaderTooLarge
 	}
 	return nil

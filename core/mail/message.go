@@ -38,7 +38,7 @@ func (m *Message) OpenBody() *io.SectionReader {
 // NewMessage makes a message of bytes that stay in memory. The caller no longer
 // changes them.
 func NewMessage(raw []byte) (*Message, error) {
-	header, offset, err := parseHeaderSection(raw, MaxHeaderFields)
+	header, offset, err := parseHeaderSection(raw, MaxHeaderSize, MaxHeaderFields)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (s *Spool) Message() (*Message, error) {
 		if _, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read spool file: %w", err)
 		}
-		header, offset, err := parseHeaderSection(head, MaxHeaderFields)
+		header, offset, err := parseHeaderSection(head, MaxHeaderSize, MaxHeaderFields)
 		if err != nil {
 			return nil, err
 		}

@@ -4,20 +4,41 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"slices"
 )
+
+// MaxRewrittenSize bounds the header section of a rewritten message, in bytes. One that
+// was taken in has half of that at most, and what the server and its filters add must
+// not be what makes it too large. There is no bound on the fields.
+const MaxRewrittenSize = 2 * MaxHeaderSize
+
+// ErrRewriteTooLarge is returned when the header section of a rewritten message
+// exceeds MaxRewrittenSize.
+var ErrRewriteTooLarge = errors.New("rewritten header section is larger than 512 KiB")
+
+// SplitRendered takes the header section of a Rendering apart, whatever was added to
+// that of the message as it came: unlike ParseHeaderSection it has no bound.
+func SplitRendered(head []byte) HeaderSection {
+	section, _, _ := parseHeaderSection(head, math.MaxInt, math.MaxInt) // the only error is that of the bounds
+	return section
+}
 
 // NewMessageWithBody makes a message of a header section, which ends with the empty
 // line after it, and the body of another message, which must stay as it is for as
 // long as the new one is read: nothing is copied but what is in memory. The caller no
-// longer changes head. The error is ErrHeaderTooLarge.
+// longer changes head. The error is ErrRewriteTooLarge.
 func NewMessageWithBody(head []byte, of *Message) (*Message, error) {
+	raw := head
 	if of.memory != nil {
-		return NewMessage(slices.Concat(head, of.memory[of.bodyOffset:]))
+		raw = slices.Concat(head, of.memory[of.bodyOffset:])
 	}
-	header, offset, err := parseHeaderSection(head, MaxHeaderFields)
+	header, offset, err := parseHeaderSection(raw, MaxRewrittenSize, math.MaxInt)
 	if err != nil {
-		return nil, err
+		return nil, ErrRewriteTooLarge
+	}
+	if of.memory != nil {
+		return &Message{Size: int64(len(raw)), Header: header, bodyOffset: int64(offset), content: bytes.NewReader(raw), memory: raw}, nil
 	}
 	body := of.OpenBody()
 	return &Message{
@@ -103,22 +124,31 @@ type Content struct {
 	dropped     []int
 	reversePath Address
 	recipients  []*Recipient
+	was         []Recipient // what recipients point to
 	added       []Address
 }
 
 // Content gives what would be delivered now.
 func (tx *Transaction) Content() Content {
+	was := make([]Recipient, len(tx.Envelope.Recipients))
+	for i, r := range tx.Envelope.Recipients {
+		was[i] = *r
+	}
 	return Content{
 		message: tx.Message, edits: slices.Clone(tx.edits), dropped: slices.Clone(tx.dropped),
-		reversePath: tx.Envelope.ReversePath, recipients: slices.Clone(tx.Envelope.Recipients), added: slices.Clone(tx.added),
+		reversePath: tx.Envelope.ReversePath, recipients: slices.Clone(tx.Envelope.Recipients), was: was, added: slices.Clone(tx.added),
 	}
 }
 
-// SetContent takes back Rewrite and changes of the envelope since Content gave c.
+// SetContent takes back Rewrite and changes of the envelope and of its recipients,
+// such as who has them in charge, since Content gave c.
 // Header fields that were added or removed without Rewrite stay so.
 func (tx *Transaction) SetContent(c Content) {
 	if tx.Message != c.message {
 		tx.Message, tx.edits, tx.dropped = c.message, c.edits, c.dropped
+	}
+	for i, r := range c.recipients {
+		*r = c.was[i]
 	}
 	tx.Envelope.ReversePath, tx.Envelope.Recipients, tx.added = c.reversePath, c.recipients, c.added
 }

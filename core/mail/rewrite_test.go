@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -64,9 +66,23 @@ func TestNewMessageWithBody(t *testing.T) {
 	}
 	m, s := spooled(t, raw, 0)
 	defer func() { _ = s.Close() }()
-	for _, head := range []string{strings.Repeat("A: b\r\n", 2001) + "\r\n", "A: " + strings.Repeat("x", 257<<10) + "\r\n\r\n"} {
-		if _, err := mail.NewMessageWithBody([]byte(head), m); !errors.Is(err, mail.ErrHeaderTooLarge) {
-			t.Errorf("a head of %d bytes: %v", len(head), err)
+	inMemory, err := mail.NewMessage([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for head, want := range map[string]error{
+		strings.Repeat("A: b\r\n", 2*mail.MaxHeaderFields) + "\r\n":                  nil,
+		"A: " + strings.Repeat("x", 500<<10) + "\r\n\r\n":                            nil,
+		"A: " + strings.Repeat("x", mail.MaxRewrittenSize) + "\r\n\r\n":              mail.ErrRewriteTooLarge,
+		strings.Repeat("A: b\r\n", mail.MaxRewrittenSize/len("A: b\r\n")+1) + "\r\n": mail.ErrRewriteTooLarge,
+	} {
+		for _, of := range []*mail.Message{m, inMemory} {
+			if _, err := mail.NewMessageWithBody([]byte(head), of); !errors.Is(err, want) {
+				t.Errorf("a head of %d bytes: %v", len(head), err)
+			}
+		}
+		if fields := mail.SplitRendered([]byte(head)).Fields; len(fields) != strings.Count(head, "A: ") {
+			t.Errorf("a head of %d bytes has %d fields", len(head), len(fields))
 		}
 	}
 }
@@ -187,4 +203,21 @@ func another(t *testing.T) *mail.Message {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// TestContentOfRecipients: who has the recipients in charge is taken back with the
+// rest of the envelope.
+func TestContentOfRecipients(t *testing.T) {
+	t.Parallel()
+	accounts := []string{"a", "b"}
+	r := &mail.Recipient{Target: "deliver", Accounts: accounts}
+	tx := mail.NewTransaction("id", new(mail.Session), time.Time{})
+	tx.Envelope.Recipients = []*mail.Recipient{r}
+	before := tx.Content()
+	r.Delivered, r.Target, r.Accounts = true, "other", nil
+	tx.Envelope.Recipients = nil
+	tx.SetContent(before)
+	if len(tx.Envelope.Recipients) != 1 || tx.Envelope.Recipients[0] != r || r.Delivered || r.Target != "deliver" || !slices.Equal(r.Accounts, accounts) {
+		t.Errorf("recipients %v, the first one %+v", tx.Envelope.Recipients, r)
+	}
 }

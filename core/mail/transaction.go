@@ -33,6 +33,9 @@ type Transaction struct {
 	// Trial says that somebody only wants to know how it would be judged: handlers
 	// look at what is there, and neither deliver, count, learn nor remember.
 	Trial bool
+	// Monitored says that the verdict of the handler that is asked now is only
+	// recorded: it marks the message, and changes nothing else about it.
+	Monitored bool
 	// Entries is the trace so far; the chain appends to it.
 	Entries []Entry
 

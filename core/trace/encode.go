@@ -3,6 +3,7 @@ package trace
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -10,7 +11,7 @@ import (
 
 // format is the first byte of an encoded record. Stages and actions are numbers
 // in it, so that a change of theirs needs a new format as any other change does.
-// In format 1 entries have no settings.
+// In format 1 entries have no settings, and the outcome does not say quarantine.
 const (
 	format1 = 1
 	format  = 2
@@ -121,6 +122,11 @@ func decode(data []byte, r *Record, known interned) error {
 	}
 	if d.damaged || len(d.rest) > 0 {
 		return errDamaged
+	}
+	if d.format == format1 && isAccepted(r.Outcome.Action) {
+		if i := slices.IndexFunc(r.Entries, func(e mail.Entry) bool { return quarantines(&e) }); i >= 0 {
+			r.Outcome.Action, r.Outcome.Handler = mail.ActionQuarantine.String(), r.Entries[i].Handler
+		}
 	}
 	return nil
 }

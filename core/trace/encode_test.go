@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -96,6 +97,15 @@ func TestDecodeFormat1(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
+	}
+	data[bytes.Index(data, []byte("spf"))-9] = byte(mail.ActionQuarantine) // what it said
+	got = new(Record)
+	var s sketch
+	if err := errors.Join(decode(data, got, interned{}), s.read(data)); err != nil {
+		t.Fatal(err)
+	}
+	if want := (Outcome{Action: "quarantine", Handler: "spf"}); got.Outcome != want || s.decision() != want.Action {
+		t.Errorf("outcome of what was quarantined %+v, to statistics %s; want %+v", got.Outcome, s.decision(), want)
 	}
 }
 

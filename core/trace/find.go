@@ -18,11 +18,17 @@ import (
 const MaxScan = 100_000
 
 // Bounds of a search, since strangers choose what is in the records: how much it
-// gives at most, in bytes of their encodings, and how many run at once.
+// gives at most, in bytes of their encodings, which may be six times as many in JSON;
+// how much of a session a page has; and how many searches run at once.
 const (
-	maxFound    = 16 << 20
+	maxFound    = 8 << 20
+	maxPage     = 1000
+	maxPageSize = 2 << 20
 	maxSearches = 2
 )
+
+// maxIDTime is the last time that an ID can have, in milliseconds.
+const maxIDTime = 1<<45 - 1
 
 // timeDigits is how many characters of an ID are its time, see mail.NewID.
 const timeDigits = 9
@@ -88,7 +94,12 @@ func (f Filter) bounds() (from, to string) { return idBounds(f.Since, f.Until) }
 // idBounds gives identifiers that stand for times, which sort before or behind all
 // others where there is none.
 func idBounds(since, until time.Time) (from, to string) {
-	at := func(t time.Time) string { return mail.NewID(time.UnixMilli(max(0, t.UnixMilli())))[:timeDigits] }
+	at := func(t time.Time) string {
+		if t.UnixMilli() > maxIDTime {
+			return "~"
+		}
+		return mail.NewID(time.UnixMilli(max(0, t.UnixMilli())))[:timeDigits]
+	}
 	to = "~"
 	if !since.IsZero() {
 		from = at(since)
@@ -153,19 +164,12 @@ func contains(text, part string) bool {
 }
 
 // Decision gives what became of it in one word, and the handler whose word it
-// was: accept where nobody was against it, quarantine where a handler kept an
-// accepted message out of the inbox, else the action of the outcome.
+// was: the outcome's, but accept where nobody was against it.
 func (r *Record) Decision() (action, handler string) {
-	accepted := mail.ActionAccept.String()
-	if r.Outcome.Action != accepted && r.Outcome.Action != mail.ActionContinue.String() {
-		return r.Outcome.Action, r.Outcome.Handler
+	if isAccepted(r.Outcome.Action) {
+		return mail.ActionAccept.String(), r.Outcome.Handler
 	}
-	for _, e := range r.Entries {
-		if e.Action == mail.ActionQuarantine && e.Note == "" {
-			return e.Action.String(), e.Handler
-		}
-	}
-	return accepted, r.Outcome.Handler
+	return r.Outcome.Action, r.Outcome.Handler
 }
 
 // RefusedRecipients are those that a handler was asked about and that are not
@@ -184,58 +188,96 @@ func (r *Record) RefusedRecipients() []string {
 	return list
 }
 
+// Found is what a search has found.
+type Found struct {
+	Records []*Record
+	// Next continues the records of a session, see Lookup; "" at the end.
+	Next string
+	// Cut tells that there is more of what matches, which would be too much at once.
+	Cut bool
+	// Damaged is how many of the records that were looked at cannot be read.
+	Damaged int
+}
+
 // Find gives the newest n records that match, the newest first, of the newest
-// MaxScan that began within the filter's time; fewer if these take more than 16 MiB.
-func (l *Log) Find(ctx context.Context, f Filter, n int) ([]*Record, error) {
-	query, args := "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", []any{MaxScan}
+// MaxScan that began within the filter's time; fewer if these take more than 8 MiB.
+func (l *Log) Find(ctx context.Context, f Filter, n int) (*Found, error) {
+	s := search{n: n, room: maxFound, matches: f.matches, query: "SELECT id, time, kind, record FROM trace ORDER BY seq DESC LIMIT ?", args: []any{MaxScan}}
 	if !f.Since.IsZero() || !f.Until.IsZero() { // by the index of identifiers, which are in the order of time
 		from, to := f.bounds()
-		query, args = "SELECT id, time, kind, record FROM trace WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?", []any{from, to, MaxScan}
+		s.query, s.args = "SELECT id, time, kind, record FROM trace WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?", []any{from, to, MaxScan}
 	}
-	list, err := l.search(ctx, n, f.matches, query, args...)
+	found, err := l.search(ctx, &s)
 	if err != nil {
 		return nil, fmt.Errorf("find traces: %w", err)
 	}
-	return list, nil
+	return found, nil
 }
 
-// Lookup gives the record of a message or a login by its ID, or all those of a
-// session by the session's, the oldest first. It gives store.ErrNotFound if there
-// are none. The ID may be in any case. The records have their Settings.
-func (l *Log) Lookup(ctx context.Context, id string) ([]*Record, error) {
-	list, err := l.lookup(ctx, strings.ToLower(id))
+// Lookup gives the record of a message or a login by its ID, or those of a session by
+// the session's, the oldest first: a page of them, behind the one that Next of the
+// page before names in after. It gives store.ErrNotFound if there are none. The ID
+// may be in any case. The records have their Settings, up to 4 MiB of them.
+func (l *Log) Lookup(ctx context.Context, id, after string) (*Found, error) {
+	id, after = strings.ToLower(id), strings.ToLower(after)
+	found, err := l.lookup(ctx, id, after)
 	if err == nil {
-		err = l.explain(ctx, list)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
-}
-
-func (l *Log) lookup(ctx context.Context, id string) ([]*Record, error) {
-	r, err := l.Get(ctx, id)
-	switch {
-	case err == nil && r.Session != r.ID:
-		return []*Record{r}, nil
-	case err != nil && (len(id) != mail.IDLength || !errors.Is(err, store.ErrNotFound)):
-		return nil, err // no session has such an identifier: it is not worth a search
-	}
-	// What belongs to a session has an ID of a later time.
-	list, err := l.search(ctx, MaxScan, func(r *Record) bool { return r.Session == id || r.ID == id },
-		"SELECT id, time, kind, record FROM trace WHERE id >= ? ORDER BY id LIMIT ?", id[:timeDigits], MaxScan)
-	if err == nil && len(list) == 0 {
-		err = store.ErrNotFound
+		err = l.explain(ctx, found.Records)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find trace %s: %w", id, err)
 	}
-	return list, nil
+	return found, nil
 }
 
-// search runs a query once that which is behind can be seen, and gives the first
-// n records that match, up to maxFound.
-func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, query string, args ...any) (list []*Record, err error) {
+func (l *Log) lookup(ctx context.Context, id, after string) (*Found, error) {
+	var damage error
+	first := after == ""
+	if first {
+		r, err := l.get(ctx, id)
+		switch {
+		case err == nil && r.Session != r.ID:
+			return &Found{Records: []*Record{r}}, nil
+		case errors.Is(err, errDamaged):
+			damage = err // it may be a session, which has others
+		case err != nil && !errors.Is(err, store.ErrNotFound):
+			return nil, err
+		}
+		if err != nil && len(id) != mail.IDLength {
+			return nil, err // no session has such an identifier: it is not worth a search
+		}
+		after = id[:timeDigits] // what belongs to a session has an ID of a later time
+	}
+	found, err := l.search(ctx, &search{
+		n: l.maxPage, room: maxPageSize, matches: func(r *Record) bool { return r.Session == id || r.ID == id },
+		query: "SELECT id, time, kind, record FROM trace WHERE id > ? ORDER BY id LIMIT ?", args: []any{after, MaxScan},
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found.Records) > 0 || !first:
+	case damage != nil:
+		return nil, damage
+	default:
+		return nil, store.ErrNotFound
+	}
+	if n := len(found.Records); n > 0 && (found.Cut || n == l.maxPage) {
+		found.Next, found.Cut = found.Records[n-1].ID, false
+	}
+	return found, nil
+}
+
+// search is what to look for.
+type search struct {
+	n, room int // at most so many records, and bytes of their encodings
+	matches func(*Record) bool
+	query   string
+	args    []any
+}
+
+// search runs a query once that which is behind can be seen, and gives the first n
+// records that match, or fewer if there is no room for more.
+func (l *Log) search(ctx context.Context, s *search) (*Found, error) {
 	select {
 	case l.searches <- struct{}{}:
 		defer func() { <-l.searches }()
@@ -245,24 +287,34 @@ func (l *Log) search(ctx context.Context, n int, matches func(*Record) bool, que
 	if err := l.store.Flush(ctx); err != nil {
 		return nil, err
 	}
-	size, known := 0, make(interned)
-	err = l.store.Read(ctx, func(sn *store.Snapshot) error {
-		rows, err := sn.Query(query, args...)
+	found, known := new(Found), make(interned)
+	err := l.store.Read(ctx, func(sn *store.Snapshot) error {
+		rows, err := sn.Query(s.query, s.args...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		for len(list) < n && size < maxFound && rows.Next() {
-			r, encoded, err := scan(rows, known)
-			if err != nil {
+		for room := s.room; len(found.Records) < s.n && rows.Next(); {
+			r, size, err := scan(rows, known)
+			switch {
+			case errors.Is(err, errDamaged):
+				found.Damaged++
+				continue
+			case err != nil:
 				return err
+			case !s.matches(r):
+				continue
+			case room <= 0:
+				found.Cut = true
+				return nil
 			}
-			if matches(r) {
-				list = append(list, r)
-				size += encoded
-			}
+			found.Records = append(found.Records, r)
+			room -= size
 		}
 		return rows.Err()
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }

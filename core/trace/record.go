@@ -46,15 +46,17 @@ type Record struct {
 	// Entries are what the handlers said, in order.
 	Entries []mail.Entry
 	// Settings are those that the entries refer to, by the hash in hexadecimal digits.
-	// Only Lookup gives them. Those that are not kept any more are missing.
+	// Only Lookup gives them, each once in a page, with the first record that needs it.
 	Settings map[string][]mail.Setting
 }
 
 // Outcome is how a session, a login or a message ended.
 type Outcome struct {
-	// Action is the name of the verdict's action.
+	// Action is the name of the action: accept where nobody was against it, quarantine
+	// where the message was accepted and kept out of the inbox, else that of the verdict.
 	Action string `json:"action"`
-	// Handler is the name of the handler that decided, "" if none did.
+	// Handler is the name of the handler that decided, "" if none did: of a quarantine
+	// the one that wanted it.
 	Handler string `json:"handler,omitempty"`
 	// Reply is what the client was told if it was refused.
 	Reply string `json:"reply,omitempty"`
@@ -72,7 +74,10 @@ func NewRecord(kind Kind, tx *mail.Transaction, o mail.Outcome, now time.Time) *
 		Outcome:     Outcome{Action: o.Action.String(), Handler: o.Handler, Reason: o.Reason},
 		Entries:     tx.Entries,
 	}
-	if kind == KindLogin && o.Action == mail.ActionContinue {
+	switch {
+	case kind == KindMessage && isAccepted(r.Outcome.Action) && tx.Quarantined() != "":
+		r.Outcome.Action, r.Outcome.Handler, r.Outcome.Reason = mail.ActionQuarantine.String(), quarantiner(tx), tx.Quarantined()
+	case kind == KindLogin && o.Action == mail.ActionContinue:
 		r.Outcome.Action = mail.ActionAccept.String() // nobody had a word against it: it is in
 	}
 	if o.Refused() && o.Reply.Code != 0 {
@@ -90,6 +95,24 @@ func NewRecord(kind Kind, tx *mail.Transaction, o mail.Outcome, now time.Time) *
 	}
 	return r
 }
+
+// isAccepted tells whether an outcome's action let something pass.
+func isAccepted(action string) bool {
+	return action == mail.ActionAccept.String() || action == mail.ActionContinue.String()
+}
+
+// quarantiner gives the handler whose reason the quarantine of a message has.
+func quarantiner(tx *mail.Transaction) string {
+	for i := range tx.Entries {
+		if e := &tx.Entries[i]; quarantines(e) && e.Reason == tx.Quarantined() {
+			return e.Handler
+		}
+	}
+	return ""
+}
+
+// quarantines tells whether an entry's verdict, which was acted on, was quarantine.
+func quarantines(e *mail.Entry) bool { return e.Action == mail.ActionQuarantine && e.Note == "" }
 
 func (r *Record) describeSession(tx *mail.Transaction) {
 	if s := tx.Session; s != nil {

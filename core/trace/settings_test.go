@@ -77,7 +77,7 @@ func TestSettings(t *testing.T) {
 		{second, map[string][]mail.Setting{ten.String(): {delaySetting(`"10m"`)}}},
 		{plain, nil},
 	} {
-		list, err := l.Lookup(t.Context(), test.record.ID)
+		list, err := found(l.Lookup(t.Context(), test.record.ID, ""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestSettingsAreKeptForTheirRecords(t *testing.T) {
 		if written := asked - before; written > 2*6 {
 			t.Errorf("the settings were put into words %d times for 120 records of five days", written)
 		}
-		list, err := l.Lookup(t.Context(), last.ID)
+		list, err := found(l.Lookup(t.Context(), last.ID, ""))
 		if err != nil || len(list[0].Settings) != 1 {
 			t.Errorf("last record %+v, %v: its settings are gone", list, err)
 		}
@@ -214,7 +214,7 @@ func TestFindMore(t *testing.T) {
 		"long ago":            {trace.Filter{Since: time.Unix(-5, 0)}, "dcba"},
 		"since, of a handler": {trace.Filter{Since: at(1), Handler: "greylist", Verdict: "reject"}, "d"},
 	} {
-		list, err := l.Find(t.Context(), test.filter, 10)
+		list, err := found(l.Find(t.Context(), test.filter, 10))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mox-like/mox-like/core/mail"
@@ -42,13 +43,17 @@ type StatsQuery struct {
 
 // Stats tell what handlers said.
 type Stats struct {
-	// Records is how many were looked at: all of that time, or the newest MaxStats of
-	// them if Cut is set.
+	// Records is how many were counted: all of that time, listener and domain, or those
+	// among the newest MaxStats of that time if Cut is set.
 	Records int  `json:"records"`
 	Cut     bool `json:"cut"`
-	// Oldest and Newest are when the first and the last of them ended.
+	// Damaged is how many could not be read.
+	Damaged int `json:"damaged,omitempty"`
+	// Oldest and Newest are when the first and the last of those counted ended.
 	Oldest time.Time `json:"oldest,omitzero"`
 	Newest time.Time `json:"newest,omitzero"`
+	// Listeners are those of all records of that time, in the order of their names.
+	Listeners []string `json:"listeners"`
 	// Handlers are in the order of their names.
 	Handlers []HandlerStats `json:"handlers"`
 }
@@ -92,7 +97,7 @@ type Would struct {
 	Senders   int `json:"senders"`
 	Addresses int `json:"addresses"`
 	// Accepted, Refused and Other tell what became of these records all the same:
-	// refused for now or for good, or, as Other, put into quarantine or discarded.
+	// refused for now or for good, or, as Other, kept out of the inbox or discarded.
 	Accepted int `json:"accepted"`
 	Refused  int `json:"refused"`
 	Other    int `json:"other"`
@@ -127,7 +132,7 @@ func (l *Log) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	c := newStatsCounter(q)
 	from, before := idBounds(q.Since, q.Until)
 	for {
-		limit := min(statsPage, l.maxStats-c.stats.Records)
+		limit := min(statsPage, l.maxStats-c.looked)
 		n, last, err := l.countPage(ctx, c, from, before, limit)
 		if err != nil {
 			return nil, fmt.Errorf("count verdicts: %w", err)
@@ -159,11 +164,13 @@ func (l *Log) countPage(ctx context.Context, c *statsCounter, from, before strin
 			if err := rows.Scan(&s.id, &s.time, &data); err != nil {
 				return err
 			}
-			if err := s.read(data); err != nil {
-				return fmt.Errorf("read trace %s: %w", s.id, err)
+			n, last = n+1, s.id
+			c.looked++
+			if s.read(data) != nil {
+				c.stats.Damaged++
+				continue
 			}
 			c.record(s)
-			n, last = n+1, s.id
 		}
 		return rows.Err()
 	})
@@ -175,6 +182,8 @@ func (l *Log) countPage(ctx context.Context, c *statsCounter, from, before strin
 type sketch struct {
 	id   string
 	time time.Time
+
+	quarantined bool // by an entry, of a format that does not say so in the outcome
 
 	session, listener, ip, user, reversePath, action []byte
 	recipients                                       [][]byte
@@ -218,5 +227,8 @@ func (s *sketch) read(data []byte) error {
 	if d.damaged || len(d.rest) > 0 {
 		return errDamaged
 	}
+	s.quarantined = d.format == format1 && slices.ContainsFunc(s.entries, func(e sketchEntry) bool {
+		return e.action == mail.ActionQuarantine && len(e.note) == 0
+	})
 	return nil
 }

@@ -29,6 +29,9 @@ type statsCounter struct {
 	// near each other.
 	sessions map[uint64]struct{}
 	outcome  string // of the record that is counted
+
+	looked    int // records, also of other listeners and domains
+	listeners map[string]struct{}
 }
 
 // maxSessions bounds statsCounter.sessions.
@@ -55,20 +58,23 @@ type wouldCounter struct {
 func newStatsCounter(q StatsQuery) *statsCounter {
 	q.Examples = max(0, min(q.Examples, MaxExamples))
 	q.Domain = strings.ToLower(q.Domain)
-	return &statsCounter{query: q, seed: maphash.MakeSeed(), handlers: make(map[string]*handlerCounter), sessions: make(map[uint64]struct{})}
+	return &statsCounter{query: q, seed: maphash.MakeSeed(), handlers: make(map[string]*handlerCounter), sessions: make(map[uint64]struct{}), listeners: make(map[string]struct{})}
 }
 
 // record counts a record.
 func (c *statsCounter) record(s *sketch) {
-	c.stats.Records++
-	c.stats.Oldest = s.time
-	if c.stats.Newest.IsZero() {
-		c.stats.Newest = s.time
+	if _, ok := c.listeners[string(s.listener)]; !ok {
+		c.listeners[string(s.listener)] = struct{}{}
 	}
 	q := &c.query
 	ofUser := q.Domain == "" || inDomain(s.user, q.Domain)
 	if q.Listener != "" && q.Listener != string(s.listener) || !ofUser && !s.concerns(q.Domain) {
 		return
+	}
+	c.stats.Records++
+	c.stats.Oldest = s.time
+	if c.stats.Newest.IsZero() {
+		c.stats.Newest = s.time
 	}
 	session := maphash.Bytes(c.seed, s.session)
 	_, repeats := c.sessions[session]
@@ -153,12 +159,19 @@ func (c *statsCounter) wouldHave(h *handlerCounter, s *sketch, e *sketchEntry) {
 }
 
 // became tells what became of what an entry is about: of one recipient, it may be
-// that only that one was refused.
+// that only that one was refused, by the last who was against it or since no target
+// took it.
 func (c *statsCounter) became(s *sketch, e *sketchEntry) string {
-	if len(e.recipient) > 0 && len(s.recipients) <= maxRecipients && !slices.ContainsFunc(s.recipients, func(r []byte) bool { return bytes.Equal(r, e.recipient) }) {
-		return mail.ActionReject.String()
+	if len(e.recipient) == 0 || len(s.recipients) > maxRecipients || slices.ContainsFunc(s.recipients, func(r []byte) bool { return bytes.Equal(r, e.recipient) }) {
+		return c.outcome
 	}
-	return c.outcome
+	for i := range slices.Backward(s.entries) {
+		o := &s.entries[i]
+		if o.action >= mail.ActionDefer && string(o.note) != chain.NoteMonitor && bytes.Equal(o.recipient, e.recipient) {
+			return o.action.String()
+		}
+	}
+	return mail.ActionReject.String()
 }
 
 func (c *statsCounter) example(h *handlerCounter, s *sketch, e *sketchEntry, monitored bool) {
@@ -196,19 +209,20 @@ func inDomain(address []byte, domain string) bool {
 
 // decision is Record.Decision.
 func (s *sketch) decision() string {
-	if accepted := mail.ActionAccept.String(); string(s.action) != accepted && string(s.action) != mail.ActionContinue.String() {
+	switch {
+	case !isAccepted(string(s.action)):
 		return string(s.action)
+	case s.quarantined:
+		return mail.ActionQuarantine.String()
+	default:
+		return mail.ActionAccept.String()
 	}
-	for i := range s.entries {
-		if s.entries[i].action == mail.ActionQuarantine && len(s.entries[i].note) == 0 {
-			return mail.ActionQuarantine.String()
-		}
-	}
-	return mail.ActionAccept.String()
 }
 
 // result gives the sums.
 func (c *statsCounter) result() *Stats {
+	c.stats.Listeners = slices.AppendSeq(make([]string, 0, len(c.listeners)), maps.Keys(c.listeners))
+	slices.Sort(c.stats.Listeners)
 	c.stats.Handlers = make([]HandlerStats, 0, len(c.handlers))
 	for _, h := range c.handlers {
 		out := h.HandlerStats

@@ -59,7 +59,7 @@ func conversation() []*Record {
 		messageAt(0, "a@example.org", "bob@example.test", "192.0.2.1", "accept", greeting, said(rcpt, "greylist", mail.ActionDefer, "monitor"), said(rcpt, "greylist", mail.ActionDefer, "monitor"), said(data, "spf", mail.ActionContinue, "")),
 		messageAt(1, "a@example.org", "bob@example.test", "192.0.2.1", "accept", greeting, said(rcpt, "greylist", mail.ActionContinue, "monitor"), said(data, "spf", mail.ActionContinue, "skipped")),
 		messageAt(2, "c@example.org", "bob@example.test", "192.0.2.2", "reject", greeting, said(rcpt, "greylist", mail.ActionDefer, "monitor"), said(data, "spf", mail.ActionReject, "")),
-		messageAt(3, "d@example.org", "bob@example.test", "192.0.2.1", "accept", greeting, said(rcpt, "greylist", mail.ActionDefer, "monitor"), said(data, "clamav", mail.ActionQuarantine, "")),
+		messageAt(3, "d@example.org", "bob@example.test", "192.0.2.1", "quarantine", greeting, said(rcpt, "greylist", mail.ActionDefer, "monitor"), said(data, "clamav", mail.ActionQuarantine, "")),
 		messageAt(4, "", "bob@example.test", "192.0.2.1", "accept", greeting, said(rcpt, "greylist", mail.ActionContinue, "error"), said(data, "clamav", mail.ActionDefer, "resting"), said(data, "clamav", mail.ActionContinue, "timeout")),
 		messageAt(5, "e@example.org", "carol@other.test", "192.0.2.1", "accept", greeting, said(rcpt, "greylist", mail.ActionReject, "monitor")),
 		messageAt(6, "", "x@elsewhere.test", "", "continue", mail.Entry{Stage: rcpt, Recipient: "y@other.test", Reason: "settings differ", Action: mail.ActionDefer, Note: "other-chain"}),
@@ -85,7 +85,7 @@ func TestStats(t *testing.T) {
 	id := func(minute int) string { return records[minute].ID }
 	at := func(minute int) time.Time { return began.Add(time.Duration(minute) * time.Minute) }
 	want := &Stats{
-		Records: 7, Oldest: at(0), Newest: at(6),
+		Records: 7, Oldest: at(0), Newest: at(6), Listeners: []string{"mx", "submission"},
 		Handlers: []HandlerStats{
 			{
 				Handler: "clamav", Listeners: []string{"mx"}, Asked: 2, Resting: 1, Errors: 1, Verdicts: map[string]int{"quarantine": 1}, P50: 103, P95: 103,

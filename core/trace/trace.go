@@ -75,7 +75,8 @@ type Options struct {
 	// Keep is how long records stay; 0 means 14 days.
 	Keep time.Duration
 	// MaxSize is about how many bytes all records may take; 0 means 1 GiB. A
-	// quarter of it is for old ones that AddTx has written.
+	// quarter of it is for old ones that AddTx has written. The settings that they
+	// refer to may take a tenth as much beside.
 	MaxSize int64
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -96,9 +97,13 @@ type Log struct {
 	added      atomic.Int64  // bytes since the last check
 	check      chan struct{} // of capacity 1
 
-	noted    noted
+	noted        noted
+	settingsRoom int64 // bytes that their rows may take
+	maxSettings  int64 // maxSettings, but for tests
+
 	searches chan struct{} // a place for each that runs
 	maxStats int           // MaxStats, but for tests
+	maxPage  int           // maxPage, but for tests
 	removing sync.WaitGroup
 	stop     context.CancelFunc // nil before Start
 
@@ -156,7 +161,7 @@ func (l *Log) Removed() (at time.Time, last, total int64) {
 
 // New prepares the log's table in a store.
 func New(s *store.Store, o Options) (*Log, error) {
-	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums), searches: make(chan struct{}, maxSearches), maxStats: MaxStats}
+	l := &Log{store: s, keep: o.Keep, now: o.Now, log: o.Logger, check: make(chan struct{}, 1), counts: make(map[Count]Sums), searches: make(chan struct{}, maxSearches), maxStats: MaxStats, maxPage: maxPage, maxSettings: maxSettings}
 	if l.keep <= 0 {
 		l.keep = defaultKeep
 	}
@@ -165,6 +170,7 @@ func New(s *store.Store, o Options) (*Log, error) {
 	}
 	l.old = lane{from: math.MinInt64 / 2, to: 0, room: o.MaxSize / 4}
 	l.young = lane{from: 0, to: math.MaxInt64, room: o.MaxSize - o.MaxSize/4}
+	l.settingsRoom = o.MaxSize / settingsShare
 	l.checkAfter = o.MaxSize / 20
 	if l.now == nil {
 		l.now = time.Now
@@ -233,11 +239,16 @@ func (l *Log) write(tx *store.Tx, r *Record, data []byte, kept bool) error {
 	if _, err := tx.Exec(insert, size, r.ID, r.Time, string(r.Kind), data, kept); err != nil {
 		return fmt.Errorf("write trace %s: %w", r.ID, err)
 	}
+	l.grown(tx, size)
+	return nil
+}
+
+// grown has the room checked once much was added.
+func (l *Log) grown(tx *store.Tx, size int64) {
 	if l.added.Add(size) >= l.checkAfter {
 		l.added.Store(0)
 		tx.AfterCommit(l.wake) // since the removal does not see it before
 	}
-	return nil
 }
 
 // wake has the room checked.
@@ -250,12 +261,20 @@ func (l *Log) wake() {
 
 // Get finds the record of an ID. It gives store.ErrNotFound if there is none.
 func (l *Log) Get(ctx context.Context, id string) (*Record, error) {
-	list, err := l.read(ctx, "SELECT id, time, kind, record FROM trace WHERE id = ?", id)
+	r, err := l.get(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("find trace %s: %w", id, err)
 	}
+	return r, nil
+}
+
+func (l *Log) get(ctx context.Context, id string) (*Record, error) {
+	list, err := l.read(ctx, "SELECT id, time, kind, record FROM trace WHERE id = ?", id)
+	if err != nil {
+		return nil, err
+	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("find trace %s: %w", id, store.ErrNotFound)
+		return nil, store.ErrNotFound
 	}
 	return list[0], nil
 }

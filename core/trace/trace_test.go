@@ -202,6 +202,44 @@ func TestNewRecord(t *testing.T) {
 	}
 }
 
+// TestOutcomeOfQuarantine: an accepted message that is kept out of the inbox has the
+// outcome quarantine, by who wanted it; one whose quarantine was lifted has not.
+func TestOutcomeOfQuarantine(t *testing.T) {
+	t.Parallel()
+	accepted := mail.Outcome{Stage: mail.StageData, Handler: "deliver", Verdict: mail.Accept("stored")}
+	for name, test := range map[string]struct {
+		outcome mail.Outcome
+		lifted  bool
+		want    trace.Outcome
+	}{
+		"kept out":           {accepted, false, trace.Outcome{Action: "quarantine", Handler: "lottery", Reason: "a draw"}},
+		"nobody said accept": {mail.Outcome{Stage: mail.StageData}, false, trace.Outcome{Action: "quarantine", Handler: "lottery", Reason: "a draw"}},
+		"lifted":             {accepted, true, trace.Outcome{Action: "accept", Handler: "deliver", Reason: "stored"}},
+		"refused later":      {mail.Outcome{Stage: mail.StageData, Handler: "score", Verdict: mail.Reject(mail.NewReply(550, 7, 1, "No"), "15")}, false, trace.Outcome{Action: "reject", Handler: "score", Reply: "550 5.7.1 No", Reason: "15"}},
+	} {
+		tx := mail.NewTransaction("m1", &mail.Session{ID: "s1"}, moment)
+		tx.Entries = []mail.Entry{
+			{Stage: mail.StageRcpt, Handler: "headers", Action: mail.ActionQuarantine, Reason: "of a recipient that was refused"},
+			{Stage: mail.StageData, Handler: "spf", Action: mail.ActionQuarantine, Reason: "a draw", Note: "monitor"},
+			{Stage: mail.StageData, Handler: "lottery", Action: mail.ActionQuarantine, Reason: "a draw"},
+			{Stage: mail.StageData, Handler: "clamav", Action: mail.ActionQuarantine, Reason: "Eicar"},
+		}
+		tx.SetQuarantine("a draw")
+		if test.lifted {
+			tx.SetJudgement(mail.Judgement{})
+		}
+		r := trace.NewRecord(trace.KindMessage, tx, test.outcome, moment)
+		if diff := cmp.Diff(test.want, r.Outcome); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		action, handler := r.Decision()
+		found := trace.Filter{Outcome: test.want.Action}.Matches(r)
+		if action != test.want.Action || handler != test.want.Handler || !found {
+			t.Errorf("%s: decided as %s by %s, found by it: %t", name, action, handler, found)
+		}
+	}
+}
+
 // TestJSON holds the form that programs read.
 func TestJSON(t *testing.T) {
 	t.Parallel()

@@ -74,7 +74,7 @@ const minSecret = 32
 
 // Module describes the listener.
 func (*Listener) Module() core.Info {
-	return core.Info{ID: "listener.admin", New: func() core.Module { return new(Listener) }}
+	return core.Info{ID: "listener.admin", Looks: []string{"client_ca", "group"}, New: func() core.Module { return new(Listener) }}
 }
 
 // isUnix tells whether an address is that of a Unix socket.

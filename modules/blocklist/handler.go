@@ -38,6 +38,7 @@ type Blocklist struct {
 	user     *core.SystemUser
 	hostname string
 	place    string // where the settings stand
+	trial    bool   // it refuses nobody, see core.Context
 	started  time.Time
 	networks list
 	file     *listFile // nil without a file
@@ -84,7 +85,7 @@ func (b *Blocklist) Provision(c *core.Context) error {
 	}
 	b.blocks, b.users = blocks, core.Services[sparer](c)
 	b.now, b.user, b.hostname = c.Now(), c.User(), c.Hostname()
-	b.place = c.Listener() + "/" + c.Name()
+	b.place, b.trial = c.Listener()+"/"+c.Name(), c.Trial()
 	if b.File == "" {
 		return nil
 	}
@@ -131,7 +132,9 @@ func (b *Blocklist) Validate() core.Problems {
 // blocked.
 func (b *Blocklist) Start() error {
 	b.started = b.now().UTC()
-	b.blocks.attach(b)
+	if !b.trial {
+		b.blocks.attach(b)
+	}
 	return nil
 }
 

@@ -97,6 +97,7 @@ type Bruteforce struct {
 	now      func() time.Time
 	log      *zap.Logger
 	sources  []string
+	dry      bool // it blocks nobody, see core.Context.Trial
 	// monitor tells that the chain does not act on what the handler says; it is
 	// learned from the first stage that ends.
 	monitor atomic.Bool
@@ -152,7 +153,7 @@ func (b *Bruteforce) Provision(c *core.Context) error {
 		b.forms = forms
 	}
 	b.service, b.blocks, b.sources = service, blocks, []string{Source}
-	b.name, b.now, b.log = c.Name(), c.Now(), c.Logger()
+	b.name, b.now, b.log, b.dry = c.Name(), c.Now(), c.Logger(), c.Trial()
 	b.limits = limits{
 		window: b.Window, attempts: b.Attempts, dayAttempts: b.DayAttempts, usernames: b.Usernames,
 		accountAttempts: b.AccountAttempts, accountDayAttempts: b.AccountDayAttempts,
@@ -163,7 +164,9 @@ func (b *Bruteforce) Provision(c *core.Context) error {
 
 // Start makes the limits known to those who ask why an address waits.
 func (b *Bruteforce) Start() error {
-	b.service.attach(b)
+	if !b.dry {
+		b.service.attach(b)
+	}
 	return nil
 }
 

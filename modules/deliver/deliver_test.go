@@ -265,7 +265,6 @@ domain "example.org" {
 		`alias odd of domain example.org: "x@@y" is not a local-part or an address: the part after the @ is not a domain name`,
 		"catch_all of domain example.org leads to y@example.com, but example.com does not live here; name an address of a domain of this server",
 		"alias a of domain example.org leads back to itself by way of c@example.org; take one of the two out",
-		"alias b of domain example.org leads back to itself by way of a@example.org; take one of the two out",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -43,9 +43,12 @@ func (d *Deliver) readAliases() {
 			}
 		}
 	}
+	looped := make(map[mail.Address]bool)
 	for _, domain := range d.domains.All() {
 		for _, local := range slices.Sorted(maps.Keys(d.aliases[domain.Name])) {
-			d.checkLoop(mail.Address{LocalPart: local, Domain: domain.Name})
+			if start := (mail.Address{LocalPart: local, Domain: domain.Name}); !looped[start] {
+				d.checkLoop(start, looped)
+			}
 		}
 	}
 }
@@ -78,8 +81,9 @@ func (d *Deliver) problem(domain *core.Domain, attribute, format string, args ..
 
 // checkLoop finds out whether an alias leads back to itself by way of others. One
 // that names itself stands for the account of that name too, so that two may
-// well have each other's mail.
-func (d *Deliver) checkLoop(start mail.Address) {
+// well have each other's mail. Those that stand on the way are put into looped: the
+// loop is told of once.
+func (d *Deliver) checkLoop(start mail.Address, looped map[mail.Address]bool) {
 	if slices.Contains(d.aliases[start.Domain][start.LocalPart], start) {
 		return
 	}
@@ -95,6 +99,7 @@ func (d *Deliver) checkLoop(start mail.Address) {
 			if !seen[next] {
 				seen[next] = true
 				if walk(next) {
+					looped[next] = true
 					return true
 				}
 			}

@@ -50,6 +50,7 @@ type ARCSeal struct {
 func (*ARCSeal) Module() core.Info {
 	return core.Info{
 		ID:      "handler.arc_seal",
+		Looks:   []string{"file"},
 		Signs:   true,
 		Stages:  mail.AtData,
 		Timeout: 20 * time.Second, // for the chain, if nobody has validated it
@@ -147,10 +148,7 @@ func (a *ARCSeal) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdic
 	if err != nil {
 		return mail.Verdict{}, fmt.Errorf("seal message: %w", err)
 	}
-	header, _, err := mail.ParseHeaderSection(rendering.Head())
-	if err != nil {
-		return mail.Continue("not sealed: " + err.Error()), nil //nolint:nilerr // the message is at the limit: what was added does not fit
-	}
+	header := mail.SplitRendered(rendering.Head())
 	if r.result == chainPass && !sameChain(tx.Message.Header, r.arcChain, header) {
 		return mail.Continue("not sealed: a handler has changed the chain that came with the message"), nil
 	}

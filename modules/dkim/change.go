@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func (c *change) mend(ctx context.Context) error {
 		there := files[r.selector]
 		delete(files, r.selector)
 		switch {
-		case r.state == control.DKIMRetired && there:
+		case r.state == control.DKIMRetired && there: // the start could not
 			if err := c.removeKey(r); err != nil {
 				return err
 			}
@@ -115,16 +114,17 @@ func (c *change) mend(ctx context.Context) error {
 func (c *change) adopt(ctx context.Context, files map[string]bool) error {
 	for _, selector := range slices.Sorted(maps.Keys(files)) {
 		r := &row{domain: c.domain.Name, selector: selector, state: control.DKIMPending, created: c.now, since: c.now}
-		private, err := loadPrivateKey(c.file(r))
+		err := mendMode(c.file(r), 0, 0o600)
+		var private *privateKey
+		if err == nil {
+			private, err = loadOwn(c.file(r))
+		}
 		if err == nil {
 			err = r.describe(private)
 		}
 		if err != nil {
 			c.step.Done = append(c.step.Done, fmt.Sprintf("Left the file %s alone, which is no key: %v.", c.file(r), err))
 			continue
-		}
-		if err := os.Chmod(c.file(r), 0o600); err != nil {
-			return fmt.Errorf("take up key: %w", err)
 		}
 		if err := c.put(ctx, r); err != nil {
 			return err
@@ -307,7 +307,7 @@ func (c *change) newSelector(wanted, algorithm string, several bool) (string, er
 		}
 		label, ok := asciiName(name)
 		switch {
-		case !ok:
+		case !ok || !dkimkey.IsSelector(wanted):
 			return "", control.Invalid(fmt.Errorf("%q is no selector: it has letters, digits and hyphens, such as \"s2026\"", name))
 		case len(label) > maxSelector:
 			return "", control.Invalid(fmt.Errorf("the selector has %d letters, more than %d", len(label), maxSelector))

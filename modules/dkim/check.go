@@ -60,9 +60,12 @@ func (s *Service) checkFile(k *control.DKIMKey) {
 	if k.State == control.DKIMRetiring {
 		return // it signs no more
 	}
-	private, err := loadPrivateKey(k.File)
+	private, err := loadOwn(k.File)
 	text := ""
+	open, isOpen := errors.AsType[*exposedError](err)
 	switch {
+	case isOpen:
+		k.Findings = append(k.Findings, control.DKIMFinding{Code: "exposed", Text: open.Error() + "; if somebody may have read it, run 'mox-like dkim rotate " + k.Domain + "'", Wrong: true})
 	case err != nil:
 		text = err.Error()
 	default:
@@ -112,7 +115,9 @@ func compare(k *control.DKIMKey, records []string, err error) *control.DKIMFindi
 		if retired {
 			return nil
 		}
-		return found("unknown", "%v", err)
+		f := found(control.DKIMUnknown, "%v; the name servers are those of the block dns, or of the system", err)
+		f.Wrong = false // nobody knows
+		return f
 	}
 	if len(records) > 1 {
 		if n := countKeys(records); n != 1 || len(records) > maxKeyRecords {

@@ -31,6 +31,7 @@ var masks = []struct {
 	{regexp.MustCompile(`p=[A-Za-z0-9+/]{40,}=*`), "p=KEY"},
 	{regexp.MustCompile(`\n    "[A-Za-z0-9+/]{40,}=*"`), "\n    \"KEY\""},
 	{regexp.MustCompile(`s20\d{6}\b`), "sDAY"},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "SERVER"},
 	{regexp.MustCompile(`20\d\d-\d\d-\d\d \d\d:\d\d UTC`), "TIME"},
 }
 
@@ -127,6 +128,7 @@ func session(t *testing.T, s *shell, names *dnstest.Server) {
 	golden("check_nothing", s.run(t, 1, "dkim", "check"))
 	golden("keygen", s.run(t, 0, "dkim", "keygen", "example.org", "--selector", "s1"))
 	golden("check_missing", s.run(t, 1, "dkim", "check", "example.org"))
+	golden("dns_form", s.run(t, 0, "dkim", "dns", "example.org", "--form"))
 	zoneText := s.run(t, 0, "dkim", "dns", "example.org")
 	golden("dns", zoneText)
 	names.Set(zoneText)
@@ -149,6 +151,10 @@ func session(t *testing.T, s *shell, names *dnstest.Server) {
 	if text := s.run(t, 0, "dkim", "dns", "example.org", "--json"); strings.Count(text, "\n") != 4 || strings.Contains(text, "PRIVATE") {
 		t.Errorf("dns --json prints %s", text)
 	}
+	names.Stop()
+	golden("check_down", s.run(t, 2, "dkim", "check", "example.org"))
+	s.run(t, 0, "dkim", "rotate", "example.org", "--force") // makes new keys
+	s.run(t, 2, "dkim", "rotate", "example.org")
 	if text := s.run(t, 0, "audit", "--operation", "make-dkim-keys"); !strings.Contains(text, "make-dkim-keys") {
 		t.Errorf("the audit trail has %s", text)
 	}

@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -34,7 +35,13 @@ func (h *heldKey) get(log *zap.Logger) *domainKey {
 	if key := h.ready.Load(); key != nil {
 		return key
 	}
-	private, err := loadPrivateKey(h.path)
+	private, err := loadOwn(h.path)
+	if _, ok := errors.AsType[*exposedError](err); ok {
+		left := mendMode(h.path, 0, 0o600)
+		log.Warn("others could get at a DKIM key; if somebody may have read it, run mox-like dkim rotate",
+			zap.String(logkey.Domain, h.domain), zap.Error(err), zap.Bool("mended", left == nil))
+		private, err = loadPrivateKey(h.path)
+	}
 	if err != nil {
 		if !h.failed.Swap(true) {
 			log.Error("a DKIM key cannot be read, and does not sign: restore its file from a backup, or run mox-like dkim rotate",

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/mox-like/mox-like/core/dkimkey"
 )
@@ -29,7 +30,7 @@ func (s *Service) file(r *row) string {
 }
 
 // makeFolder makes the folder of a domain's keys, for this user alone, and makes its
-// own entries durable.
+// own entries durable. One that is there is made so.
 func (s *Service) makeFolder(domain string) error {
 	for _, dir := range []string{s.dir, s.folder(domain)} {
 		switch err := os.Mkdir(dir, 0o700); {
@@ -39,6 +40,10 @@ func (s *Service) makeFolder(domain string) error {
 			}
 		case !errors.Is(err, fs.ErrExist):
 			return fmt.Errorf("make folder of keys: %w", err)
+		default:
+			if err := mendMode(dir, fs.ModeDir, 0o700); err != nil {
+				return fmt.Errorf("make folder of keys: %w", err)
+			}
 		}
 	}
 	return nil
@@ -66,6 +71,56 @@ func (s *Service) writeKey(r *row, algorithm string) error {
 		return err
 	}
 	return dkimkey.Write(s.file(r), text)
+}
+
+// checkOwn finds what is wrong with a file or folder that only the server writes: of
+// which kind it is, whose, and who else can get at it. The error is an exposedError if
+// it is only that others can get at it. A link is not followed.
+func checkOwn(path string, kind, mode fs.FileMode) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != kind {
+		what := "a regular file"
+		if kind == fs.ModeDir {
+			what = "a folder"
+		}
+		return &fs.PathError{Op: "open", Path: path, Err: errors.New("it is not " + what + " of the server's own")}
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return &exposedError{fmt.Sprintf("%s belongs to user %d, and not to %d, who the server is; run: chown %d %s", path, owner.Uid, os.Geteuid(), os.Geteuid(), path)}
+	}
+	if got := info.Mode().Perm(); got&^mode != 0 {
+		return &exposedError{fmt.Sprintf("other users of this machine can get at %s (mode %04o); run: chmod %04o %s", path, got, mode, path)}
+	}
+	return nil
+}
+
+// exposedError is returned for a private key that others can get at.
+type exposedError struct{ text string }
+
+func (e *exposedError) Error() string { return e.text }
+
+// mendMode is checkOwn, and takes away what others may do. Whose it is stays as it is.
+func mendMode(path string, kind, mode fs.FileMode) error {
+	err := checkOwn(path, kind, mode)
+	if _, ok := errors.AsType[*exposedError](err); !ok {
+		return err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return err
+	}
+	return checkOwn(path, kind, mode)
+}
+
+// loadOwn reads a key that the server manages. The error is an exposedError if others
+// can get at it.
+func loadOwn(path string) (*privateKey, error) {
+	if err := checkOwn(path, 0, 0o600); err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	return loadPrivateKey(path)
 }
 
 // describe fills in what the key decides.
@@ -107,6 +162,9 @@ func (s *Service) keyFiles(domain string) (map[string]bool, error) {
 			continue
 		}
 		label, isKey := strings.CutSuffix(name, keySuffix)
+		if e.Type() != 0 {
+			continue // a link or the like is nothing of the server's
+		}
 		if selector, ok := asciiName(label); isKey && ok && selector == label {
 			found[selector] = true
 		}

@@ -61,7 +61,7 @@ type domainKey struct {
 
 // Module describes the block.
 func (*Keys) Module() core.Info {
-	return core.Info{ID: "domain.dkim", New: func() core.Module { return new(Keys) }}
+	return core.Info{ID: "domain.dkim", Looks: []string{""}, New: func() core.Module { return new(Keys) }}
 }
 
 // managed tells whether the server keeps the keys.
@@ -88,7 +88,11 @@ func (k *Keys) Provision(c *core.Context) error {
 	}
 	key, err := newDomainKey(k.domain, k.Selector, k.KeyFile)
 	if err != nil {
-		k.problems.Errorf(attributeOf(err, "key_file"), "%v", err)
+		text := err.Error()
+		if k.Selector == "" || k.KeyFile == "" {
+			text += "; or leave out both selector and key_file, and the server makes and keeps the keys itself"
+		}
+		k.problems.Errorf(attributeOf(err, "key_file"), "%s", text)
 		return nil
 	}
 	for _, other := range others {
@@ -97,7 +101,9 @@ func (k *Keys) Provision(c *core.Context) error {
 			return nil
 		}
 	}
-	key.path = c.Path(k.KeyFile)
+	if key.path, err = filepath.Abs(c.Path(k.KeyFile)); err != nil {
+		return fmt.Errorf("find the file of a key: %w", err)
+	}
 	k.key = key
 	return nil
 }
@@ -135,15 +141,15 @@ func newDomainKey(domain, selector, file string) (*domainKey, error) {
 	case !ok:
 		return nil, &settingError{"selector", fmt.Sprintf("%q is no selector: it has letters, digits and hyphens, such as \"s2026\"", selector)}
 	case file == "":
-		return nil, &settingError{"file", "no file of the private key is named"}
+		return nil, &settingError{"file", "no file of the private key is named; 'mox-like dkim keygen DOMAIN --file FILE' makes one"}
 	default:
 		return &domainKey{domain: domain, ascii: ascii, selector: label}, nil
 	}
 }
 
-// Validate reads the key. It warns of one that is weak, that others can read, and that
-// the server cannot read any more once it has dropped root, and of a domain without
-// keys.
+// Validate reads the key, and checks that the server can read it once it has dropped
+// root, as it does. It warns of one that is weak or that others can read, and of a
+// domain without keys.
 func (k *Keys) Validate() core.Problems {
 	problems := slices.Clone(k.problems)
 	if k.key != nil {
@@ -190,7 +196,7 @@ func (d *domainKey) validate(problems *core.Problems, file string, user *core.Sy
 		problems.Warnf(file, "other users of this machine can get at the key %s (mode %04o); run: chmod 0600 %s", d.path, info.Mode().Perm(), d.path)
 	}
 	if err := user.CheckReadable(d.path); err != nil {
-		problems.Warnf(file, "user %s, who the server becomes, cannot read %s: %v", user.Name, d.path, err)
+		problems.Errorf(file, "user %s, who the server becomes, cannot read %s: %v", user.Name, d.path, err)
 	}
 }
 
@@ -214,6 +220,9 @@ func (k *Keys) Start() error {
 func (k *Keys) signing() []*domainKey {
 	if k.managed() {
 		return k.service.active(k.domain)
+	}
+	if k.key == nil || k.key.private == nil {
+		return nil // not started
 	}
 	return []*domainKey{k.key}
 }

@@ -86,8 +86,8 @@ func TestKeysDiagnostics(t *testing.T) {
 		"for all domains": {"}\ndomain \"*\" {\n  dkim {}\n}", []string{
 			`8:3 error[domain/template]: dkim is for one domain, not for all | Move it into the block of the domain that it is meant for.`,
 		}},
-		"no file":        {"  dkim {\n    selector = \"s1\"\n  }\n}", []string{`6:3 error[domain.dkim]: no file of the private key is named`}},
-		"no selector":    {"  dkim {\n    key_file = \"rsa.pem\"\n  }\n}", []string{`6:3 error[domain.dkim]: selector is empty; it names the key in the DNS, such as "s2026"`}},
+		"no file":        {"  dkim {\n    selector = \"s1\"\n  }\n}", []string{`6:3 error[domain.dkim]: no file of the private key is named; 'mox-like dkim keygen DOMAIN --file FILE' makes one; or leave out both selector and key_file, and the server makes and keeps the keys itself`}},
+		"no selector":    {"  dkim {\n    key_file = \"rsa.pem\"\n  }\n}", []string{`6:3 error[domain.dkim]: selector is empty; it names the key in the DNS, such as "s2026"; or leave out both selector and key_file, and the server makes and keeps the keys itself`}},
 		"bad selector":   {"  dkim {\n    selector = \"s 1\"\n    key_file = \"rsa.pem\"\n  }\n}", []string{`7:16 error[domain.dkim]: "s 1" is no selector: it has letters, digits and hyphens, such as "s2026"`}},
 		"selector twice": {"  dkim {\n    selector = \"s1\"\n    key_file = \"rsa.pem\"\n  }\n  dkim {\n    selector = \"S1\"\n    key_file = \"ed25519.pem\"\n  }\n}", []string{`11:16 error[domain.dkim]: the selector s1 of example.org stands here twice`}},
 		"managed twice":  {"  dkim {}\n  dkim {}\n}", []string{`7:3 error[domain.dkim]: the domain has two blocks dkim without a key_file, and one holds all keys that the server manages; remove one`}},

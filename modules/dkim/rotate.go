@@ -84,13 +84,18 @@ func (c *change) takeOver(ctx context.Context, pending []*row, force bool) error
 		for i := range keys {
 			for _, f := range keys[i].Findings {
 				c.step.Waiting = true
+				c.step.Unknown = c.step.Unknown || f.Code == control.DKIMUnknown
 				c.next("%s: %s.", keys[i].Selector, f.Text)
 			}
 		}
 		if c.step.Waiting {
 			c.step.Publish = keys
-			c.next("So nothing is signed with %s yet. Publish what is missing, wait until the name servers have it, and run 'mox-like dkim rotate %s' again.",
-				plural(len(pending), "the pending key", "the pending keys"), c.domain.Name)
+			what := "Publish what is missing, wait until the name servers have it"
+			if c.step.Unknown {
+				what = "What the DNS has is not known: mend the resolver, publish what is missing"
+			}
+			c.next("So nothing is signed with %s yet. %s, and run 'mox-like dkim rotate %s' again.",
+				plural(len(pending), "the pending key", "the pending keys"), what, c.domain.Name)
 			return nil
 		}
 	}

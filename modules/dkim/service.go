@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/dns"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/store"
 )
 
@@ -83,15 +86,34 @@ func (s *Service) Provision(c *core.Context) error {
 	return nil
 }
 
-// Start reads which keys sign.
+// Start reads which keys sign, and deletes what is left of retired ones.
 func (s *Service) Start() error {
 	rows, err := s.rows(context.Background(), "")
 	if err != nil {
 		return err
 	}
+	for _, r := range inState(rows, control.DKIMRetired) {
+		if !s.hasFile(r) {
+			continue
+		}
+		text := "the private key of a retired DKIM key was still there, and is deleted now"
+		if err := s.removeKey(r); err != nil {
+			text = "the private key of a retired DKIM key cannot be deleted: " + err.Error()
+		}
+		s.log.Warn(text, zap.String(logkey.Domain, r.domain), zap.String("selector", r.selector))
+	}
 	ready := s.held(rows)
 	s.ready.Store(&ready)
 	return nil
+}
+
+// hasFile tells whether there is anything in the place of a key's file, or nobody knows.
+func (s *Service) hasFile(r *row) bool {
+	if s.dir == "" {
+		return false
+	}
+	_, err := os.Lstat(s.file(r))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // refresh takes over which keys of a domain sign. It is called by who has changing.
@@ -101,14 +123,42 @@ func (s *Service) refresh(domain string, rows []*row) {
 	s.ready.Store(&ready)
 }
 
-// Sweep forgets keys that were retired long ago.
-func (*Service) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
-	result, err := tx.Exec(`DELETE FROM dkim_keys WHERE rowid IN (
-		SELECT rowid FROM dkim_keys WHERE expires <= ? ORDER BY expires LIMIT ?)`, now.UnixMicro(), limit)
+// Sweep forgets keys that were retired long ago. One whose file is there still is not
+// forgotten: the file would be taken for that of a new key.
+func (s *Service) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
+	old, err := expired(tx, now, limit)
 	if err != nil {
-		return 0, fmt.Errorf("forget retired DKIM keys: %w", err)
+		return 0, fmt.Errorf("find retired DKIM keys: %w", err)
 	}
-	return int(result.RowsAffected), nil
+	for _, r := range old {
+		query, args := `DELETE FROM dkim_keys WHERE domain = ? AND selector = ?`, []any{r.domain, r.selector}
+		if s.hasFile(r) {
+			query, args = `UPDATE dkim_keys SET expires = ? WHERE domain = ? AND selector = ?`, []any{now.Add(keepRetired), r.domain, r.selector}
+		} else {
+			removed++
+		}
+		if _, err := tx.Exec(query, args...); err != nil {
+			return 0, fmt.Errorf("forget retired DKIM keys: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+func expired(tx *store.Tx, now time.Time, limit int) ([]*row, error) {
+	rows, err := tx.Query(`SELECT domain, selector FROM dkim_keys WHERE expires <= ? ORDER BY expires LIMIT ?`, now, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []*row
+	for rows.Next() {
+		r := new(row)
+		if err := rows.Scan(&r.domain, &r.selector); err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
 }
 
 // keepRetired is for how long a retired key is remembered, so that its selector is not

@@ -275,7 +275,9 @@ func TestMakeKeys(t *testing.T) {
 	}
 	make(control.NewDKIMKeys{Algorithms: []string{"dsa"}}, control.ErrInvalid, `"dsa" is no algorithm`)
 	make(control.NewDKIMKeys{Algorithms: []string{"ed25519", "ed25519"}}, control.ErrInvalid, "twice")
-	make(control.NewDKIMKeys{Selector: "../s"}, control.ErrInvalid, "is no selector")
+	for _, selector := range []string{"../s", "_x", "a.b", "-a", "a-"} {
+		make(control.NewDKIMKeys{Selector: selector}, control.ErrInvalid, "is no selector")
+	}
 	make(control.NewDKIMKeys{Algorithms: []string{dkimkey.RSA2048}, Selector: "S2026"}, nil, "")
 	expect(t, "states", r.states(t), "s2026 active")
 	// A key of another kind beside it waits, and does not replace it.
@@ -462,7 +464,7 @@ func TestCrash(t *testing.T) {
 				r.place(t, "s20261101-rsa", kept)
 			},
 			want:  "s20261101-rsa retired, s20261101-ed25519 retired, s20261101-2-rsa active, s20261101-2-ed25519 active, s20261101-3-rsa pending, s20261101-3-ed25519 pending",
-			signs: "s20261101-2-ed25519 s20261101-2-rsa", said: "Deleted the private key of s20261101-rsa, which was retired before.",
+			signs: "s20261101-2-ed25519 s20261101-2-rsa",
 		},
 		"a database that is lost": {
 			crash: func(t *testing.T, r *ring) {
@@ -609,7 +611,7 @@ func TestCompare(t *testing.T) {
 			case f == nil && tt.code == "":
 			case f == nil || f.Code != tt.code || !regexp.MustCompile("^"+tt.text+"$").MatchString(f.Text):
 				t.Errorf("%+v, want %s: %s", f, tt.code, tt.text)
-			case f.Wrong != (tt.state == control.DKIMActive):
+			case f.Wrong != (tt.state == control.DKIMActive && tt.code != control.DKIMUnknown):
 				t.Errorf("wrong: %v", f.Wrong)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/mail"
 )
 
@@ -42,6 +43,7 @@ type Sign struct {
 	Expire time.Duration `config:"expire" default:"0s" min:"0s" max:"365d"`
 
 	keys     map[string][]*Keys // of each domain that has a block dkim
+	declared bool               // some domain has a block dkim
 	headers  []string
 	problems core.Problems
 	now      func() time.Time
@@ -82,6 +84,7 @@ var unsignable = []string{
 func (s *Sign) Provision(c *core.Context) error {
 	s.now, s.keys = c.Now(), make(map[string][]*Keys)
 	for _, d := range c.Domains().All() {
+		s.declared = s.declared || slices.ContainsFunc(d.Modules, func(b *config.Block) bool { return b.Type == "dkim" })
 		if keys := core.DomainModules[*Keys](c, d.Name); len(keys) > 0 {
 			s.keys[d.Name] = keys
 		}
@@ -113,7 +116,7 @@ func isFieldName(s string) bool {
 // Validate warns if no domain has a key.
 func (s *Sign) Validate() core.Problems {
 	problems := slices.Clone(s.problems)
-	if len(s.keys) == 0 {
+	if !s.declared {
 		problems.Warnf("", "no domain has a block dkim, so that nothing is signed; write dkim {} into the block of each domain whose mail shall be signed")
 	}
 	return problems
@@ -138,10 +141,7 @@ func (s *Sign) Handle(_ context.Context, tx *mail.Transaction) (mail.Verdict, er
 	if err != nil {
 		return mail.Verdict{}, fmt.Errorf("sign message: %w", err)
 	}
-	header, _, err := mail.ParseHeaderSection(rendering.Head())
-	if err != nil {
-		return mail.Continue("not signed: " + err.Error()), nil //nolint:nilerr // the message is at the limit: what was added does not fit
-	}
+	header := mail.SplitRendered(rendering.Head())
 	if hasStrayLine(tx.Message.Header) || hasStrayLine(header) {
 		return mail.Continue("not signed: " + strayLine), nil
 	}

@@ -44,7 +44,7 @@ type Exec struct {
 // Module describes the handler.
 func (*Exec) Module() core.Info {
 	return core.Info{
-		ID: "handler.exec", Stages: actsAt, StageAttribute: true, DefaultStages: mail.AtData, Edits: true,
+		ID: "handler.exec", Looks: []string{"command"}, Stages: actsAt, StageAttribute: true, DefaultStages: mail.AtData, Edits: true,
 		Timeout: defaultTimeout, New: func() core.Module { return new(Exec) },
 	}
 }

@@ -62,7 +62,7 @@ type HTTP struct {
 // Module describes the handler.
 func (*HTTP) Module() core.Info {
 	return core.Info{
-		ID: "handler.http", Stages: actsAt, StageAttribute: true, DefaultStages: mail.AtData, Edits: true,
+		ID: "handler.http", Looks: []string{"ca", "socket"}, Stages: actsAt, StageAttribute: true, DefaultStages: mail.AtData, Edits: true,
 		Timeout: defaultTimeout, New: func() core.Module { return new(HTTP) },
 	}
 }

@@ -107,7 +107,7 @@ func (l *Listener) Validate() core.Problems {
 	for _, a := range l.Address {
 		port := a[strings.LastIndexByte(a, ':')+1:]
 		switch {
-		case port == "993" && l.TLS != "implicit":
+		case port == "993" && l.TLS != "implicit" && l.TLS != "off":
 			ps.Warnf("address", "clients expect TLS from the first byte on port 993; use tls = \"implicit\" there, or port 143")
 		case port == "143" && l.TLS == "implicit":
 			ps.Warnf("address", "clients expect STARTTLS on port 143; use tls = \"starttls\" there, or port 993")

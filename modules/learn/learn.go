@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,9 @@ const (
 	maxDaily      = 1000     // lessons of an account in a day (UTC)
 	maxDailyBytes = 64 << 20 // their sizes together
 	maxSize       = 4 << 20  // of a message that is learned
+
+	maxOwn      = 2 * maxDaily      // rows of an account that wait, for all filters
+	maxOwnBytes = 2 * maxDailyBytes // the sizes of their messages together
 
 	maxWaiting      = 100_000 // rows of all accounts and filters
 	maxWaitingBytes = 1 << 30 // the sizes of their messages together
@@ -59,10 +63,14 @@ type Service struct {
 
 	// What the table holds; only the writer changes it.
 	waiting, waitingBytes atomic.Int64
+	own                   map[string]amount // guarded by mu: by account, "" for those that were removed
 
 	told, failed, dropped, over atomic.Uint64
 	overLogged                  time.Time // of the writer
 }
+
+// amount is what an account has waiting.
+type amount struct{ rows, bytes int64 }
 
 // Module describes the service to the registry.
 func (*Service) Module() core.Info {
@@ -72,18 +80,15 @@ func (*Service) Module() core.Info {
 // Provision takes the store and the clock.
 func (s *Service) Provision(c *core.Context) error {
 	s.store, s.now, s.log = c.Store(), c.Now(), c.Logger()
-	s.learners = make(map[string]*learner)
+	s.learners, s.own = make(map[string]*learner), make(map[string]amount)
 	return nil
 }
 
 // Start counts what waits and begins to tell it.
 func (s *Service) Start() error {
-	rows, bytes, err := s.count(context.Background())
-	if err != nil {
+	if err := s.count(context.Background()); err != nil {
 		return fmt.Errorf("count lessons: %w", err)
 	}
-	s.waiting.Store(rows)
-	s.waitingBytes.Store(bytes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.started = true
@@ -126,7 +131,7 @@ func (s *Service) registered() []string {
 // method Permanent that says true: then the lesson is dropped.
 //
 // The caller calls forget in the end, which waits for a call under way. To register
-// again, as a reload does, has all that waits tried at once.
+// again, as a reload does, has what waits tried at once, until an attempt fails.
 func (s *Service) Teach(name string, teach func(ctx context.Context, account string, spam bool, message io.Reader, size int64) error) (forget func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &teacher{teach: teach, ctx: ctx, cancel: cancel}
@@ -196,7 +201,7 @@ func (s *Service) Measure() []core.Figure {
 	failing := 0
 	s.mu.RLock()
 	for _, l := range s.learners {
-		if l.failing.Load() {
+		if l.trouble.Load() != nil {
 			failing++
 		}
 	}
@@ -213,6 +218,26 @@ func (s *Service) Measure() []core.Figure {
 	}
 }
 
+// Report says what waits, and which filter cannot be told.
+func (s *Service) Report() string {
+	waiting := s.waiting.Load()
+	var parts []string
+	if waiting > 0 {
+		parts = append(parts, fmt.Sprintf("lessons that wait: %d", waiting))
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, name := range s.names {
+		if t := s.learners[name].trouble.Load(); t != nil {
+			parts = append(parts, fmt.Sprintf("%s cannot be told since %s, the last error is: %s", name, t.since.UTC().Format("2006-01-02 15:04 UTC"), t.text))
+		}
+	}
+	if waiting > 0 && len(s.names) == 0 {
+		parts = append(parts, "no spam filter learns now")
+	}
+	return strings.Join(parts, "; ")
+}
+
 // Interface guards.
 var (
 	_ core.Provisioner = (*Service)(nil)
@@ -221,4 +246,5 @@ var (
 	_ core.Cleaner     = (*Service)(nil)
 	_ core.Sweeper     = (*Service)(nil)
 	_ core.Measurer    = (*Service)(nil)
+	_ core.Reporter    = (*Service)(nil)
 )

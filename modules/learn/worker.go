@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mox-like/mox-like/core/logkey"
+	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
 
@@ -67,9 +69,9 @@ type learner struct {
 	log      *zap.Logger
 	teachers []*teacher // guarded by the service's mu: the newest last
 
-	signal  chan struct{} // of capacity 1
-	again   atomic.Bool   // all that waits is to be tried now
-	failing atomic.Bool
+	signal  chan struct{}           // of capacity 1
+	again   atomic.Bool             // all that waits is to be tried now
+	trouble atomic.Pointer[trouble] // nil if the last lesson was taken
 
 	ctx    context.Context //nolint:containedctx // the life of the goroutine, which stop ends
 	cancel context.CancelFunc
@@ -77,6 +79,7 @@ type learner struct {
 
 	// Of the goroutine:
 	failures int       // in a row
+	eager    bool      // lessons are told before they are due, until that fails
 	resume   time.Time // nothing is told before
 }
 
@@ -129,19 +132,17 @@ func (l *learner) step(ctx context.Context) (pause time.Duration) {
 	s := l.service
 	now := s.now()
 	if l.again.Swap(false) {
-		l.failures, l.resume = 0, time.Time{}
-		if err := s.advance(ctx, l.name, now); err != nil {
-			return l.storeFault(err)
-		}
+		l.failures, l.resume, l.eager = 0, time.Time{}, true
 	}
-	if pause := l.resume.Sub(now); pause > 0 {
+	if pause := l.resume.Sub(now); pause > 0 && pause <= lastPause { // else the clock was set back
 		return pause
 	}
-	d, err := s.next(ctx, l.name, now)
+	d, err := s.next(ctx, l.name, now, l.eager)
 	if err != nil {
 		return l.storeFault(fmt.Errorf("find the next lesson: %w", err))
 	}
 	if d.wait > 0 {
+		l.eager = false
 		return d.wait
 	}
 	if d.lost {
@@ -164,7 +165,7 @@ func (l *learner) settle(ctx context.Context, lesson *lesson, err error) (pause 
 	case err == nil:
 		s.told.Add(1)
 		l.failures = 0
-		if l.failing.Swap(false) {
+		if l.trouble.Swap(nil) != nil {
 			l.log.Info("the spam filter learns again", zap.Int64("waiting", s.waiting.Load()))
 		}
 		if err := s.remove(ctx, lesson); err != nil {
@@ -179,11 +180,12 @@ func (l *learner) settle(ctx context.Context, lesson *lesson, err error) (pause 
 	}
 	s.failed.Add(1)
 	l.failures++
+	l.eager = false
 	now := s.now()
 	l.resume = now.Add(grow(l.failures))
 	next := now.Add(grow(lesson.attempts + 1))
 	level := l.log.Debug
-	if !l.failing.Swap(true) {
+	if l.isNews(err, now) {
 		level = l.log.Warn
 	}
 	level("the spam filter could not be told what a user has taught; it is told later, again and again for a week",
@@ -216,6 +218,38 @@ func (l *learner) storeFault(err error) (pause time.Duration) {
 	}
 	l.resume = l.service.now().Add(firstPause)
 	return firstPause
+}
+
+// trouble is why a filter could not be told the last lesson.
+type trouble struct {
+	since      time.Time
+	text, kind string
+}
+
+// isNews notes why a lesson could not be told, and tells whether that is another reason
+// than the last time.
+func (l *learner) isNews(err error, now time.Time) bool {
+	last := l.trouble.Load()
+	t := &trouble{since: now, text: mail.Printable(err.Error(), maxTrouble), kind: kindOf(err)}
+	if last != nil {
+		t.since = last.since
+	}
+	l.trouble.Store(t)
+	return last == nil || last.kind != t.kind
+}
+
+// maxTrouble bounds what is kept of an error, in bytes.
+const maxTrouble = 300
+
+// kindOf gives the text of an error without its numbers, such as ports and sizes, in
+// which it differs from time to time.
+func kindOf(err error) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, err.Error())
 }
 
 // isFinal tells whether an error says of itself that it will stay.

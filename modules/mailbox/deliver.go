@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -49,16 +48,7 @@ func (s *Service) Deliver(ctx context.Context, d Delivery) error {
 		return err
 	}
 	defer m.body.Discard()
-	targets := make([]Target, 0, len(d.Recipients))
-	for _, t := range d.Recipients {
-		t.Mailbox = normalName(t.Mailbox)
-		if t.Mailbox == "" {
-			t.Mailbox = inbox
-		}
-		if !slices.Contains(targets, t) {
-			targets = append(targets, t)
-		}
-	}
+	targets := distinct(d.Recipients)
 	err = s.store.Write(ctx, func(tx *store.Tx) error { return s.deliver(tx, m, targets) })
 	if err != nil {
 		return fmt.Errorf("deliver message: %w", err)
@@ -66,10 +56,28 @@ func (s *Service) Deliver(ctx context.Context, d Delivery) error {
 	return nil
 }
 
+// distinct gives the mailboxes that are meant, each once.
+func distinct(recipients []Target) []Target {
+	targets := make([]Target, 0, len(recipients))
+	seen := make(map[Target]bool, len(recipients))
+	for _, t := range recipients {
+		if t.Mailbox = normalName(t.Mailbox); t.Mailbox == "" {
+			t.Mailbox = inbox
+		}
+		if !seen[t] {
+			seen[t] = true
+			targets = append(targets, t)
+		}
+	}
+	return targets
+}
+
 // message is one that is about to be stored.
 type message struct {
 	*summary
-	body      *store.Body
+	body *store.Body
+	// bodyID is that of a body which the store has already, 0 for body.
+	bodyID    int64
 	size      int64
 	received  time.Time
 	contentID int64
@@ -115,7 +123,12 @@ func (s *Service) deliver(tx *store.Tx, m *message, targets []Target) error {
 
 // insertContent stores what all recipients share.
 func (s *Service) insertContent(tx *store.Tx, m *message, refs int) error {
-	bodyID, err := tx.InsertBody(m.body, 1)
+	bodyID, err := m.bodyID, error(nil)
+	if bodyID == 0 {
+		bodyID, err = tx.InsertBody(m.body, 1)
+	} else {
+		err = tx.AddBodyRefs(bodyID, 1)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ import (
 type outcome struct {
 	quarantine string // the reason, "" for none
 	discarded  bool   // no recipient is left
+	complex    string // what is too much, "" for nothing
+	fault      error  // what makes no sense
 	did        []string
 }
 
@@ -32,6 +35,12 @@ func (o *outcome) note(format string, args ...any) {
 // verdict is that of a message which the milter takes.
 func (o *outcome) verdict(a answer) mail.Verdict {
 	what := a.words()
+	switch left := o.left(); {
+	case left != "" && o.quarantine == "":
+		return mail.Reject(mail.NewReply(550, 6, 0, "Message is too complex to be filtered"), "not all that it wants to change can be: "+left+"; "+what)
+	case left != "":
+		what += "; not all that it wants to change could be: " + left
+	}
 	if len(o.did) > 0 {
 		what += "; " + strings.Join(o.did, ", ")
 	}
@@ -39,10 +48,18 @@ func (o *outcome) verdict(a answer) mail.Verdict {
 	case o.discarded:
 		return mail.Discard("it has deleted all recipients; " + what)
 	case o.quarantine != "":
-		return mail.Quarantine("it has put the message into quarantine: " + mail.Printable(o.quarantine, maxShown) + "; " + what)
+		return mail.Quarantine("it has put the message into quarantine: " + o.quarantine + "; " + what)
 	default:
 		return mail.Continue(what)
 	}
+}
+
+// left says what could not be done, "" for nothing.
+func (o *outcome) left() string {
+	if o.complex == "" && o.fault != nil {
+		return o.fault.Error()
+	}
+	return o.complex
 }
 
 // plan is what the changes come to, before anything is changed.
@@ -60,19 +77,31 @@ type recipient struct {
 	remove  bool
 }
 
-// apply does what the milter wants, or gives an error and has changed nothing. s is
-// the header section as the milter was told it, leading tells that its values come with
-// their leading white space.
+// apply does what the milter wants, or gives an error and has changed nothing; nor has
+// it if something is left and there is no quarantine. s is the header section as the
+// milter was told it, leading tells that its values come with their leading white
+// space.
 func (c *changes) apply(tx *mail.Transaction, s *section, leading bool) (*outcome, error) {
-	p := new(plan)
-	for _, one := range c.list {
-		if err := p.add(one, s, leading); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", stepEnd, named(one.code), err)
+	p := &plan{outcome: outcome{quarantine: c.quarantine, complex: c.complex, fault: c.fault}}
+	if p.left() != "" && p.quarantine == "" {
+		if p.complex == "" {
+			return nil, p.fault
 		}
+		return &p.outcome, nil
+	}
+	for _, one := range c.list {
+		p.add(one, s, leading)
 	}
 	if c.body != nil || p.rewrites {
-		if err := c.rewrite(tx, s, p); err != nil {
+		err := c.rewrite(tx, s, p)
+		if err != nil && !errors.Is(err, mail.ErrRewriteTooLarge) {
 			return nil, err
+		}
+		if err != nil {
+			p.complex = "the message that it makes cannot be: " + err.Error()
+			if p.quarantine == "" {
+				return &p.outcome, nil
+			}
 		}
 	} else {
 		for _, f := range p.tops {
@@ -85,39 +114,22 @@ func (c *changes) apply(tx *mail.Transaction, s *section, leading bool) (*outcom
 
 // add takes one change into the plan. Those of the header section are done there at
 // once.
-func (p *plan) add(one change, s *section, leading bool) error {
+func (p *plan) add(one change, s *section, leading bool) {
 	switch one.code {
 	case byte(wire.ActAddHeader), byte(wire.ActInsertHeader), byte(wire.ActChangeHeader):
 		p.field(one, s, leading)
 	case byte(wire.ActChangeFrom):
-		var from mail.Address
-		if one.value != "" && one.value != "<>" {
-			var err error
-			if from, err = parsePath(one.value); err != nil {
-				return fmt.Errorf("address %q: %w", mail.Printable(one.value, maxShown), err)
-			}
-		}
-		p.from = &from
-		p.note("it changes the reverse-path to <%s>", from)
+		p.from = &one.address
+		p.note("it changes the reverse-path to <%s>", one.address)
 	case byte(wire.ActAddRcpt), answerAddRcptEx, byte(wire.ActDelRcpt):
-		address, err := parsePath(one.value)
-		if err != nil {
-			return fmt.Errorf("address %q: %w", mail.Printable(one.value, maxShown), err)
-		}
-		r := recipient{address, one.code == byte(wire.ActDelRcpt)}
+		r := recipient{one.address, one.code == byte(wire.ActDelRcpt)}
 		p.recipients = append(p.recipients, r)
 		if r.remove {
-			p.note("it deletes the recipient %s", address)
+			p.note("it deletes the recipient %s", r.address)
 		} else {
-			p.note("it adds the recipient %s", address)
-		}
-	case byte(wire.ActQuarantine):
-		p.quarantine = one.value
-		if p.quarantine == "" {
-			p.quarantine = "no reason given"
+			p.note("it adds the recipient %s", r.address)
 		}
 	}
-	return nil
 }
 
 // field changes the header section.
@@ -160,7 +172,7 @@ func (c *changes) rewrite(tx *mail.Transaction, s *section, p *plan) error {
 	}
 	m, err := mail.NewMessageWithBody(s.head(owned == nil), body)
 	if err != nil {
-		return fmt.Errorf("%s: the message that it makes cannot be: %w", stepEnd, err)
+		return err
 	}
 	if owned == nil {
 		tx.Rewrite(m, nil)

@@ -2,6 +2,7 @@ package milter
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,19 +14,21 @@ import (
 	"github.com/mox-like/mox-like/core/mail"
 )
 
-// Bounds of what a milter may change in one message, beside its body. Real ones make a
-// dozen changes.
+// Bounds of what a milter may change in one message, beside its body, and beside what
+// the message has: some change or delete each field of it. Real ones make a dozen
+// changes.
 const (
-	maxChanges     = 1000
-	maxChangesSize = 1 << 20
+	moreChanges     = 1000
+	moreChangesSize = 1 << 20
 )
 
 // change is one change that a milter wants.
 type change struct {
-	code  byte
-	index uint32
-	name  string
-	value string
+	code    byte
+	index   uint32
+	name    string
+	value   string
+	address mail.Address // of CHGFROM, ADDRCPT and DELRCPT
 }
 
 // changes are all that a milter wants of one message. Nothing is applied before it has
@@ -35,12 +38,29 @@ type changes struct {
 	limit  int64 // of the body, in bytes
 	spool  func() *mail.Spool
 
-	list []change
-	size int
+	list       []change
+	most       int // changes
+	size       int
+	mostSize   int
+	quarantine string // the reason, "" for none
 
 	body    *mail.Spool // nil as long as it is the old one
 	bodyLen int64
+	noBody  bool // there is none, since it cannot be
 	lines   lines
+
+	// complex says what cannot be done since it is too much, and fault what makes no
+	// sense; "" and nil for nothing. The former may be the sender's choice, and is
+	// never an error of the milter's.
+	complex string
+	fault   error
+}
+
+// tooComplex notes the first thing that is too much.
+func (c *changes) tooComplex(format string, args ...any) {
+	if c.complex == "" {
+		c.complex = fmt.Sprintf(format, args...)
+	}
 }
 
 // needs tells which action a change is, "" for a packet that is no change.
@@ -58,7 +78,8 @@ var needs = map[byte]wire.OptAction{
 
 func isChange(code byte) bool { return needs[code] != 0 }
 
-// read takes a change in.
+// read takes a change in. One that cannot be made is noted and left out, since the
+// milter's decision is still to come, and holds; an error is one of the conversation.
 func (c *changes) read(p packet) error {
 	if c.client.actions&needs[p.code] == 0 {
 		return fmt.Errorf("%s: it sends %s, and did not say in the negotiation that it may", stepEnd, named(p.code))
@@ -66,28 +87,58 @@ func (c *changes) read(p packet) error {
 	if p.code == byte(wire.ActReplBody) {
 		return c.readBody(p)
 	}
-	if len(c.list) == maxChanges {
-		return fmt.Errorf("%s: it makes more than %d changes", stepEnd, maxChanges)
+	isQuarantine := p.code == byte(wire.ActQuarantine)
+	switch {
+	case p.size > maxPacket:
+		c.tooComplex("it sends %s with %d bytes, and %d are the most", named(p.code), p.size, maxPacket)
+		if isQuarantine {
+			c.quarantine = "for a reason that is too long"
+		}
+		return c.skip(p.size)
+	case len(c.list) >= c.most && !isQuarantine:
+		c.tooComplex("it makes more than %d changes", c.most)
+		return c.skip(p.size)
+	case c.size+p.size > c.mostSize && !isQuarantine:
+		c.tooComplex("its changes have more than %d bytes", c.mostSize)
+		return c.skip(p.size)
 	}
 	data, err := c.client.payload(stepEnd, p, maxPacket)
 	if err != nil {
 		return err
 	}
-	if c.size += len(data); c.size > maxChangesSize {
-		return fmt.Errorf("%s: its changes have more than %d bytes", stepEnd, maxChangesSize)
-	}
 	one, err := parseChange(p.code, data)
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", stepEnd, named(p.code), err)
+	switch {
+	case isQuarantine:
+		if c.quarantine = mail.Printable(one.value, maxShown); c.quarantine == "" {
+			c.quarantine = "no reason given"
+		}
+	case errors.Is(err, errReversePath):
+		// It is made of the sender's, which may be as long as an address can be.
+		c.tooComplex("%s: %s", named(p.code), err)
+	case err != nil:
+		c.fault = cmp.Or(c.fault, fmt.Errorf("%s: %s: %w", stepEnd, named(p.code), err))
+	default:
+		c.size += p.size
+		c.list = append(c.list, one)
 	}
-	c.list = append(c.list, one)
+	return nil
+}
+
+// skip reads what is not kept.
+func (c *changes) skip(size int) error {
+	if _, err := c.client.in.Discard(size); err != nil {
+		return fmt.Errorf("%s: %w", stepEnd, noEOF(err))
+	}
 	return nil
 }
 
 // readBody takes a piece of a new body in, without ever having all of it in memory.
 func (c *changes) readBody(p packet) error {
 	if c.bodyLen += int64(p.size); c.bodyLen > c.limit {
-		return fmt.Errorf("%s: its new body has more than %d bytes, which is max_body", stepEnd, c.limit)
+		c.dropBody("its new body has more than %d bytes, which is max_body", c.limit)
+	}
+	if c.noBody {
+		return c.skip(p.size)
 	}
 	if c.body == nil {
 		c.body = c.spool()
@@ -101,21 +152,30 @@ func (c *changes) readBody(p packet) error {
 		if _, err := io.ReadFull(c.client.in, piece); err != nil {
 			return fmt.Errorf("%s: %w", stepEnd, noEOF(err))
 		}
+		rest -= len(piece)
 		if bytes.IndexByte(piece, 0) >= 0 {
-			return fmt.Errorf("%s: its new body has a NUL byte", stepEnd)
+			c.dropBody("its new body has a NUL byte")
+			return c.skip(rest)
 		}
 		if err := c.lines.write(c.body, piece); err != nil {
 			return fmt.Errorf("%w: keep the new body: %w", errLocal, err)
 		}
-		rest -= len(piece)
 	}
 	return nil
+}
+
+// dropBody leaves the message its old body.
+func (c *changes) dropBody(format string, args ...any) {
+	c.tooComplex(format, args...)
+	c.close()
+	c.noBody = true
 }
 
 func (c *changes) close() {
 	if c.body != nil {
 		_ = c.body.Close()
 	}
+	c.body = nil
 }
 
 var (
@@ -124,6 +184,8 @@ var (
 	errZero    = errors.New("a string in it has no end")
 	errNoFirst = errors.New("its index is 0, and the first field is 1")
 	errNoValue = errors.New("the value of the field is missing")
+
+	errReversePath = errors.New("reverse-path")
 )
 
 // parseChange reads the data of a change.
@@ -152,10 +214,29 @@ func parseChange(code byte, data []byte) (change, error) {
 		if err := checkName(c.name); err != nil {
 			return c, fmt.Errorf("field %q: %w", mail.Printable(c.name, maxShown), err)
 		}
+	case byte(wire.ActQuarantine):
+		c.value = string(first)
 	default:
-		c.value = string(first) // parameters of an address may follow
+		return c, c.parseAddress(string(first)) // parameters may follow
 	}
 	return c, nil
+}
+
+// parseAddress reads the address of a change of the envelope.
+func (c *change) parseAddress(path string) error {
+	isFrom := c.code == byte(wire.ActChangeFrom)
+	if isFrom && (path == "" || path == "<>") {
+		return nil
+	}
+	var err error
+	if c.address, err = parsePath(path); err == nil {
+		return nil
+	}
+	err = fmt.Errorf("address %q: %w", mail.Printable(path, maxShown), err)
+	if isFrom {
+		return fmt.Errorf("%w: %w", errReversePath, err)
+	}
+	return err
 }
 
 // lines makes every line end CR LF: milters write LF, too.

@@ -3,7 +3,6 @@ package milter
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -28,11 +27,8 @@ type field struct {
 
 // newSection takes a header section with its empty line apart. id is that of the
 // transaction.
-func newSection(head []byte, id string) (*section, error) {
-	header, _, err := mail.ParseHeaderSection(head)
-	if err != nil {
-		return nil, fmt.Errorf("read header section: %w", err)
-	}
+func newSection(head []byte, id string) *section {
+	header := mail.SplitRendered(head)
 	s := &section{fields: make([]field, 0, len(header.Fields)+8)}
 	size, found := 0, false
 	for _, f := range header.Fields {
@@ -45,7 +41,7 @@ func newSection(head []byte, id string) (*section, error) {
 		s.fields = append(s.fields, field{name: f.Name, raw: f.Raw, own: own})
 		size += len(f.Raw)
 	}
-	return s, nil
+	return s
 }
 
 // isOwn tells the Received field that the server has written about this transaction:
@@ -80,7 +76,7 @@ func (s *section) insert(index uint32, name, value string) {
 // end.
 func (s *section) change(n uint32, name, value string) {
 	i := slices.IndexFunc(s.fields, func(f field) bool {
-		if !f.own && strings.EqualFold(f.name, name) {
+		if !f.own && len(f.name) == len(name) && strings.EqualFold(f.name, name) {
 			n--
 		}
 		return n == 0

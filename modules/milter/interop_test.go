@@ -1,71 +1,17 @@
 package milter
 
 import (
-	"bytes"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/dns/dnstest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
-
-// daemon runs a milter of Debian's until the test ends. DIR in its settings is a
-// folder, in which it listens at m.sock.
-func daemon(t *testing.T, name, settings string, args ...string) backend.Address {
-	t.Helper()
-	program := "/usr/sbin/" + name
-	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("this test needs %s: apt-get install -y %s", name, name)
-	}
-	dir := shortDir(t)
-	socket, config := filepath.Join(dir, "m.sock"), filepath.Join(dir, "conf")
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(settings, "DIR", dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, append([]string{"-f", "-c", config}, args...)...)
-	if name == "opendkim" {
-		cmd = exec.Command(program, "-f", "-x", config)
-	}
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
-	}
-	ended := make(chan string, 1)
-	go func() { ended <- fmt.Sprint(cmd.Wait()) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended already
-		<-ended
-		if t.Failed() {
-			t.Logf("%s says: %s", name, output.String())
-		}
-	})
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for limit := time.After(20 * time.Second); ; {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			conn.Close()
-			return backend.Address{Network: "unix", Name: socket}
-		}
-		select {
-		case how := <-ended:
-			ended <- how
-			t.Fatalf("%s ended early: %s\n%s", name, how, output.String())
-		case <-limit:
-			t.Fatalf("%s does not listen", name)
-		case <-tick.C:
-		}
-	}
-}
 
 // handle has a transaction judged.
 func handle(t *testing.T, h *Milter, tx *mail.Transaction) mail.Verdict {
@@ -88,11 +34,11 @@ func TestOpenDKIM(t *testing.T) {
 	for _, form := range []string{"simple/simple", "relaxed/relaxed"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
-			at := daemon(t, "opendkim", fmt.Sprintf("Mode sv\nSocket local:DIR/m.sock\nDomain example.org\nSelector milter\nKeyFile %s\nCanonicalization %s\n"+
-				"TestPublicKeys %s\nAuthservID mx.example.test\nOn-BadSignature reject\nRequireSafeKeys no\nMaximumHeaders 0\nAlwaysAddARHeader yes\n", file, form, keys))
+			d := daemon.Run(t, daemon.Milter{Program: "opendkim", Args: []string{"-f", "-x", "DIR/conf"}, Settings: fmt.Sprintf("Mode sv\nSocket local:DIR/m.sock\nDomain example.org\nSelector milter\nKeyFile %s\nCanonicalization %s\n"+
+				"TestPublicKeys %s\nAuthservID mx.example.test\nOn-BadSignature reject\nRequireSafeKeys no\nMaximumHeaders 0\nAlwaysAddARHeader yes\n", file, form, keys)})
 			const message = "From: Alice <alice@example.org>\r\nTo: bob@example.test\r\nSubject:  two  spaces\r\n\tand a fold\r\nDate: Sun, 01 Nov 2026 12:00:00 +0000\r\n\r\n" +
 				"Hello,  Bob.\r\n\r\n..\r\n \t\r\n\r\n"
-			h := newHandler(t, at)
+			h := newHandler(t, d.Unix)
 			tx := newTransaction(t, message)
 			tx.Session.User = "alice@example.org"
 			v := handle(t, h, tx)
@@ -132,10 +78,10 @@ func verifiedHere(t *testing.T, record, signed string) {
 // asks no DNS here, so there is no policy.
 func TestOpenDMARC(t *testing.T) {
 	t.Parallel()
-	at := daemon(t, "opendmarc", "Socket local:DIR/m.sock\nAuthservID mx.example.test\nTrustedAuthservIDs mx.example.test\nDNSTimeout 1\nPublicSuffixList /dev/null\nHistoryFile DIR/history\n")
+	d := daemon.Run(t, daemon.Milter{Program: "opendmarc", Args: []string{"-f", "-c", "DIR/conf"}, Settings: "Socket local:DIR/m.sock\nAuthservID mx.example.test\nTrustedAuthservIDs mx.example.test\nDNSTimeout 1\nPublicSuffixList /dev/null\nHistoryFile DIR/history\n"})
 	tx := newTransaction(t, "From: Alice <alice@example.invalid>\r\nTo: bob@example.test\r\n\r\nHello.\r\n")
 	tx.AddHeaderField("Authentication-Results", "mx.example.test; spf=pass smtp.mailfrom=example.invalid")
-	v := handle(t, newHandler(t, at), tx)
+	v := handle(t, newHandler(t, d.Unix), tx)
 	if got := text(t, tx); v.Action != mail.ActionContinue || !strings.Contains(got, "Authentication-Results: mx.example.test; dmarc=") {
 		t.Errorf("%v: %s\n%s", v.Action, v.Reason, got)
 	}

@@ -7,7 +7,8 @@
 // body in chunks. It sees the message as it is then, with what handlers in front have
 // added, but without the server's own Received field, which Postfix and Sendmail do
 // not show either. What it changes at the end is applied in one piece, or not at all:
-// after an error the message is as it was. At the rcpt stage it is told the session
+// after an error the message is as it was. Only with a quarantine, which holds in any
+// case, is what can be applied without the rest. At the rcpt stage it is told the session
 // up to one recipient, whom it may refuse.
 //
 // The package speaks the protocol itself. Codes and flags are those of package
@@ -51,6 +52,12 @@ func init() { core.Register(Milter{}) }
 // message is refused, since the client was told already that all are good; with
 // stage = ["rcpt", "data"] it refuses single ones in time.
 //
+// A message that would get more changes than there is room for is refused with 550,
+// or quarantined if the milter wants that: what a sender can bring about is no error,
+// for which on_error might let it pass. More than 1000 changes beside one for each
+// header field are too many, and so are a header section over 512 KiB or a body over
+// max_body.
+//
 // A message that on_error lets pass is not changed. In mode monitor nothing is
 // changed but by fields that the milter puts on top.
 type Milter struct {
@@ -63,7 +70,8 @@ type Milter struct {
 	// ConnectTimeout is how long the connection to the milter may take.
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"1ms" max:"5m"`
 	// MaxBody is the size up to which a milter can replace the body of a message. A
-	// larger one is an error.
+	// message whose body it makes larger is refused, as one too complex; so leave room
+	// for the largest message that the listener takes.
 	MaxBody config.Size `config:"max_body,fileonly" default:"50MB" min:"1KB" max:"1GB"`
 	// DaemonName is the macro {daemon_name}, by which some milters, such as opendkim,
 	// choose what to do; where it is left out it is the listener's name.
@@ -237,14 +245,14 @@ func (m *Milter) message(c *client, tx *mail.Transaction) (mail.Verdict, error) 
 	if err != nil {
 		return mail.Verdict{}, err
 	}
-	s, err := newSection(rendered.Head(), tx.ID)
-	if err != nil {
-		return mail.Verdict{}, err
-	}
+	s := newSection(rendered.Head(), tx.ID)
 	if a, err = t.content(s, tx.Message); err != nil || a.final() {
 		return a.verdict(), err
 	}
-	changes := &changes{client: c, limit: int64(m.MaxBody), spool: m.newSpool}
+	changes := &changes{
+		client: c, limit: int64(m.MaxBody), spool: m.newSpool,
+		most: moreChanges + len(s.fields), mostSize: moreChangesSize + len(rendered.Head()),
+	}
 	defer changes.close()
 	if a, err = t.end(changes); err != nil {
 		return mail.Verdict{}, err

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,10 +26,20 @@ func normalSender(text string) (string, error) {
 	return "", control.Invalid(fmt.Errorf("%q is no mail address (bob@example.org) or domain (example.org)", text))
 }
 
+// allowable is normalSender for who is to be allowed. Under a public suffix anybody
+// can have a domain.
+func allowable(text string) (string, error) {
+	sender, err := normalSender(text)
+	if err == nil && !strings.Contains(sender, "@") && labels(sender) <= suffixLabels(sender) {
+		err = control.Invalid(fmt.Errorf("anybody can have a domain under %q: name the sender's own domain, or an address", text))
+	}
+	return sender, err
+}
+
 // AllowHeld releases a message, and remembers its author in the same transaction.
 func (s *Service) AllowHeld(ctx context.Context, a control.AllowAuthor) (done control.AllowedHeld, err error) {
 	if a.Sender != "" {
-		if a.Sender, err = normalSender(a.Sender); err != nil {
+		if a.Sender, err = allowable(a.Sender); err != nil {
 			return done, fmt.Errorf("allow author: %w", err)
 		}
 	}
@@ -42,25 +53,36 @@ func (s *Service) AllowHeld(ctx context.Context, a control.AllowAuthor) (done co
 			return control.Invalid(errNoAuthor)
 		}
 		for _, scope := range scopes(a.Scope, list) {
-			one := control.AllowedAuthor{Scope: scope, Sender: sender, Created: s.now().UTC()}
+			created := s.now().UTC()
 			if _, err := tx.Exec(`INSERT INTO quarantine_allowed (scope, sender, created) VALUES (?, ?, ?) ON CONFLICT (scope, sender) DO NOTHING`,
-				one.Scope, one.Sender, one.Created); err != nil {
+				scope, sender, created); err != nil {
 				return err
 			}
-			done.Allowed = append(done.Allowed, one)
+			done.Allowed = append(done.Allowed, control.AllowedAuthor{Scope: shownScope(scope), Sender: sender, Created: created})
 		}
 		return nil
 	})
 	if err != nil {
-		return control.AllowedHeld{}, fmt.Errorf("allow author: %w", err)
+		return control.AllowedHeld{}, wrapped("allow author of message", a.ID, err)
 	}
 	return done, nil
+}
+
+// everybody is the scope of authors who are allowed for all, as a row has it.
+const everybody = "*"
+
+// shownScope is a row's scope as operators have it.
+func shownScope(scope string) string {
+	if scope == everybody {
+		return control.ScopeAll
+	}
+	return scope
 }
 
 // scopes gives for whom an author is allowed, each once.
 func scopes(scope string, list []shareRow) []string {
 	if scope == control.ScopeAll {
-		return []string{control.ScopeEverybody}
+		return []string{everybody}
 	}
 	var names []string
 	seen := make(map[string]bool)
@@ -77,36 +99,29 @@ func scopes(scope string, list []shareRow) []string {
 	return names
 }
 
-// allowing gives those of the accounts for which an author is allowed.
+// allowing gives those of the accounts for which an author is allowed. Strangers
+// choose the author's name and how many accounts there are: only names that somebody
+// is allowed by are looked for among the accounts, by one query each.
 func (s *Service) allowing(ctx context.Context, author mail.Address, accounts []string) (map[string]bool, error) {
-	allowed := make(map[string]bool)
+	scopes := make(map[string]bool)
 	err := s.store.Read(ctx, func(sn *store.Snapshot) error {
-		names := senders(author)
-		known := make(map[string]bool)
-		in := func(scope string) (bool, error) {
-			if is, ok := known[scope]; ok {
-				return is, nil
+		clear(scopes)
+		var asked []byte
+		for _, sender := range senders(author) {
+			known, err := has(sn, `SELECT 1 FROM quarantine_allowed WHERE sender = ? LIMIT 1`, sender)
+			if err != nil {
+				return err
 			}
-			for _, sender := range names {
-				is, err := has(sn, `SELECT 1 FROM quarantine_allowed WHERE scope = ? AND sender = ?`, scope, sender)
-				if err != nil || is {
-					known[scope] = is
-					return is, err
-				}
+			if !known {
+				continue
 			}
-			known[scope] = false
-			return false, nil
-		}
-		for _, account := range accounts {
-			for _, scope := range []string{control.ScopeEverybody, share{account: account}.domain(), account} {
-				is, err := in(scope)
-				if err != nil {
+			if asked == nil {
+				if asked, err = json.Marshal(scopesOf(accounts)); err != nil {
 					return err
 				}
-				if is {
-					allowed[account] = true
-					break
-				}
+			}
+			if err := readScopes(sn, sender, string(asked), scopes); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -114,7 +129,49 @@ func (s *Service) allowing(ctx context.Context, author mail.Address, accounts []
 	if err != nil {
 		return nil, fmt.Errorf("find allowed authors: %w", err)
 	}
+	allowed := make(map[string]bool)
+	if len(scopes) == 0 {
+		return allowed, nil
+	}
+	for _, account := range accounts {
+		if scopes[everybody] || scopes[account] || scopes[share{account: account}.domain()] {
+			allowed[account] = true
+		}
+	}
 	return allowed, nil
+}
+
+// readScopes adds those of the asked scopes, a JSON list, for which a sender is
+// allowed.
+func readScopes(q store.Querier, sender, asked string, scopes map[string]bool) error {
+	rows, err := q.Query(`SELECT value FROM json_each(?) AS s WHERE EXISTS (SELECT 1 FROM quarantine_allowed WHERE sender = ? AND scope = s.value)`, asked, sender)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var scope string
+		if err := rows.Scan(&scope); err != nil {
+			return err
+		}
+		scopes[scope] = true
+	}
+	return rows.Err()
+}
+
+// scopesOf gives the scopes that the accounts are in, each once.
+func scopesOf(accounts []string) []string {
+	list := []string{everybody}
+	seen := make(map[string]bool)
+	for _, account := range accounts {
+		for _, scope := range [...]string{account, share{account: account}.domain()} {
+			if !seen[scope] {
+				seen[scope] = true
+				list = append(list, scope)
+			}
+		}
+	}
+	return list
 }
 
 // AllowedAuthors lists them by scope and sender. next is the After of the page that
@@ -145,20 +202,27 @@ func (s *Service) AllowedAuthors(ctx context.Context, p control.Page) (list []co
 		list = list[:limit]
 		next = list[limit-1].Scope + "\t" + list[limit-1].Sender
 	}
+	for i := range list {
+		list[i].Scope = shownScope(list[i].Scope)
+	}
 	return list, next, nil
 }
 
-// DisallowAuthor takes one back: scope is an account, a domain, or
-// control.ScopeEverybody.
+// DisallowAuthor takes one back: scope is an account, a domain, or control.ScopeAll.
 // store.ErrNotFound if it is not there.
 func (s *Service) DisallowAuthor(ctx context.Context, scope, sender string) error {
 	sender, err := normalSender(sender)
 	if err != nil {
 		return fmt.Errorf("disallow author: %w", err)
 	}
-	if scope != control.ScopeEverybody {
+	switch scope {
+	case control.ScopeAll, everybody:
+		scope = everybody
+	case control.ScopeUser, control.ScopeDomain:
+		return control.Invalid(fmt.Errorf("disallow author: write the account or the domain for which the author is allowed, not the word %q", scope))
+	default:
 		if scope, err = normalSender(scope); err != nil {
-			return fmt.Errorf("disallow author: the scope is an account, a domain, or *: %w", err)
+			return fmt.Errorf("disallow author: the scope is an account, a domain, or all: %w", err)
 		}
 	}
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
@@ -169,7 +233,7 @@ func (s *Service) DisallowAuthor(ctx context.Context, scope, sender string) erro
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("disallow author %s for %s: %w", sender, scope, err)
+		return fmt.Errorf("disallow author %s for %s: %w", sender, shownScope(scope), err)
 	}
 	return nil
 }

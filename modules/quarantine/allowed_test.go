@@ -151,7 +151,7 @@ func TestAllowedAuthors(t *testing.T) {
 	k.allow(t, q, "domain", "News@Example.org", alice, bob, carol)
 	k.allow(t, q, "all", "example.net", alice)
 	k.allow(t, q, "all", "example.net", alice) // again
-	want = slices.Concat([]control.AllowedAuthor{{Scope: "*", Sender: "example.net", Created: start}}, want, []control.AllowedAuthor{
+	want = slices.Concat([]control.AllowedAuthor{{Scope: "all", Sender: "example.net", Created: start}}, want, []control.AllowedAuthor{
 		{Scope: "example.com", Sender: "news@example.org", Created: start}, {Scope: "example.test", Sender: "news@example.org", Created: start},
 	})
 	var got []control.AllowedAuthor
@@ -168,7 +168,7 @@ func TestAllowedAuthors(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("allowed, in pages (-want +got):\n%s", diff)
 	}
-	for _, a := range [][2]string{{"*", "example.net"}, {"Alice@example.test", "Eve@example.ORG"}, {"example.com", "news@example.org"}} {
+	for _, a := range [][2]string{{"all", "example.net"}, {"Alice@example.test", "Eve@example.ORG"}, {"example.com", "news@example.org"}} {
 		if err := k.service.DisallowAuthor(t.Context(), a[0], a[1]); err != nil {
 			t.Errorf("disallow %v: %v", a, err)
 		}
@@ -176,7 +176,7 @@ func TestAllowedAuthors(t *testing.T) {
 			t.Errorf("disallow %v again: %v", a, err)
 		}
 	}
-	for _, a := range [][2]string{{"*", "a b"}, {"a b", "example.net"}, {"", "example.net"}} {
+	for _, a := range [][2]string{{"*", "a b"}, {"a b", "example.net"}, {"", "example.net"}, {"user", "example.net"}, {"domain", "example.net"}} {
 		if err := k.service.DisallowAuthor(t.Context(), a[0], a[1]); !errors.Is(err, control.ErrInvalid) {
 			t.Errorf("disallow %v: %v", a, err)
 		}

@@ -125,21 +125,37 @@ func speaksFor(shown, domain string) bool {
 	if !strings.HasSuffix(domain, "."+shown) {
 		return false
 	}
-	ascii, err := idna.ToASCII(shown)
-	if err != nil {
-		return false
-	}
-	suffix, _ := publicsuffix.PublicSuffix(ascii)
-	return suffix != ascii
+	return labels(shown) > suffixLabels(shown)
 }
 
+// labels counts those of a domain.
+func labels(domain string) int { return strings.Count(domain, ".") + 1 }
+
+// suffixLabels gives how many labels of a domain, from its end, are a public suffix:
+// a domain of so many belongs to nobody.
+func suffixLabels(domain string) int {
+	ascii, err := idna.ToASCII(domain)
+	if err != nil {
+		return labels(domain) // it is no domain of anybody
+	}
+	suffix, _ := publicsuffix.PublicSuffix(ascii)
+	return labels(suffix)
+}
+
+// maxAbove is how many labels a domain may have to be looked for as one above an
+// author's.
+const maxAbove = 8
+
 // senders gives the names under which an author can be allowed: his address, and the
-// domain with those above it.
+// domain with those above it that somebody can own.
 func senders(a mail.Address) []string {
-	list := []string{a.String()}
-	for domain := a.Domain; domain != ""; {
-		list = append(list, domain)
-		_, domain, _ = strings.Cut(domain, ".")
+	list := []string{a.String(), a.Domain}
+	least := suffixLabels(a.Domain)
+	above := a.Domain
+	for n := labels(a.Domain) - 1; n > least; n-- {
+		if _, above, _ = strings.Cut(above, "."); n <= maxAbove {
+			list = append(list, above)
+		}
 	}
 	return list
 }

@@ -33,10 +33,24 @@ func parseClock(text string) (clockTime, error) {
 // much later.
 func (c clockTime) next(now time.Time) time.Time {
 	year, month, day := now.Date()
-	at := time.Date(year, month, day, c.hour, c.minute, 0, 0, now.Location())
-	passed := now.Hour()*60+now.Minute() >= c.hour*60+c.minute
-	if passed || !at.After(now) {
-		at = time.Date(year, month, day+1, c.hour, c.minute, 0, 0, now.Location())
+	if now.Hour()*60+now.Minute() >= c.hour*60+c.minute {
+		day++
+	}
+	at := c.on(year, month, day, now.Location())
+	if !at.After(now) {
+		at = c.on(year, month, day+1, now.Location())
+	}
+	return at
+}
+
+// on gives the time on one day. Where the clock is put on over it, package time gives
+// one in front of the gap or one behind it.
+func (c clockTime) on(year int, month time.Month, day int, zone *time.Location) time.Time {
+	at := time.Date(year, month, day, c.hour, c.minute, 0, 0, zone)
+	const whole = 24 * 60
+	early := (c.hour*60 + c.minute - at.Hour()*60 - at.Minute() + whole) % whole
+	if early < whole/2 {
+		at = at.Add(time.Duration(early) * time.Minute)
 	}
 	return at
 }

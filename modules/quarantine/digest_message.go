@@ -6,6 +6,7 @@ import (
 	"mime/quotedprintable"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/net/idna"
 
@@ -106,28 +107,53 @@ func (d *digest) text() string {
 // entry lists one message.
 func (d *digest) entry(line func(format string, args ...any), h control.Held) {
 	zone := d.now.Location()
-	from := h.From
-	if from == "" {
-		from = "nobody; sent from <" + h.ReversePath + ">"
+	from := quoted(h.From)
+	if h.From == "" {
+		from = "nobody; sent from " + quoted(h.ReversePath)
 	}
 	line("%s", h.Received.In(zone).Format("2006-01-02 15:04 MST"))
-	line("  From:     %s", unlinked(from))
-	line("  Subject:  %s", unlinked(h.Subject))
+	line("  From:     %s", from)
+	line("  Subject:  %s", quoted(h.Subject))
 	line("  Held by:  %s", unlinked(strings.TrimPrefix(h.Handler+": "+h.Reason, ": ")))
 	line("  Until:    %s", h.Expires.In(zone).Format("2006-01-02 15:04 MST"))
 	line("  Id:       %s", h.ID)
 	line("")
 }
 
+// maxShown bounds a text of strangers in a digest, in bytes.
+const maxShown = 100
+
+// quoted is unlinked for what strangers have written as they liked: the quotes show
+// where it begins and ends.
+func quoted(text string) string { return `"` + unlinked(strings.ReplaceAll(text, `"`, "'")) + `"` }
+
 // unlinked is for a text of strangers: mail programs make nothing in it into a link,
-// and it stays in its line.
+// and it stays in its line, short enough to be told from what the server says.
 func unlinked(text string) string {
-	text = mail.Printable(text, maxReason)
-	for _, link := range [...][2]string{{"://", "[:]//"}, {"www.", "www[.]"}, {"WWW.", "WWW[.]"}} {
-		text = strings.ReplaceAll(text, link[0], link[1])
+	text = mail.Printable(strings.Join(strings.FieldsFunc(text, blank), " "), maxShown)
+	runes := []rune(text)
+	var b strings.Builder
+	for i, r := range runes {
+		goesOn := i+1 < len(runes) && runes[i+1] != ' '
+		inside := goesOn && i > 0 && runes[i-1] != ' '
+		switch {
+		case r == '@', r == '\u3002', r == '\uff0e', r == '\uff61', // full stops of other scripts, in names of domains
+			goesOn && r == ':',
+			inside && r == '.' && (!digit(runes[i-1]) || !digit(runes[i+1])):
+			b.WriteString("[" + string(r) + "]")
+		default:
+			b.WriteRune(r)
+		}
 	}
-	return text
+	return b.String()
 }
+
+// blank tells whether a character looks like a space.
+func blank(r rune) bool {
+	return unicode.IsSpace(r) || strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r)
+}
+
+func digit(r rune) bool { return '0' <= r && r <= '9' }
 
 // shellWord quotes what a shell would not take for one word.
 func shellWord(text string) string {

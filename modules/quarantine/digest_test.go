@@ -330,6 +330,7 @@ func TestManyInDigest(t *testing.T) {
 
 func FuzzDigest(f *testing.F) {
 	f.Add("Eve <eve@example.org>", "Subject", "reason", "bounce@example.org")
+	f.Add("x", "a.b.example", "://", "")
 	f.Add("=?utf-8?q?=0D=0ABcc:_x?=", "\r\n.\r\n", "\x1b[2J\u202e", "")
 	f.Add(strings.Repeat("x", 3000), strings.Repeat("=", 999), "https://example.net\u2028", "\xff")
 	f.Fuzz(func(t *testing.T, from, subject, reason, path string) {

@@ -5,21 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/control"
 	"github.com/mox-like/mox-like/core/mail"
 	"github.com/mox-like/mox-like/core/store"
 )
 
-var (
-	// errNoRoom is returned when a message would exceed the size of the quarantine.
-	errNoRoom = errors.New("quarantine is full")
-	// errAccountGone is returned when a recipient has no account any more.
-	errAccountGone = errors.New("the account was removed meanwhile")
-)
+// errAccountGone is returned when a recipient has no account any more.
+var errAccountGone = errors.New("the account was removed meanwhile")
 
 // share is one account's part in a message.
 type share struct {
@@ -32,10 +28,10 @@ func (s share) domain() string { return s.account[strings.LastIndexByte(s.accoun
 // message is one that is to be held.
 type message struct {
 	control.Held
-	shares                 []share
-	rendering              *mail.Rendering
-	expire                 time.Duration
-	maxSize, maxDomainSize config.Size
+	shares    []share
+	rendering *mail.Rendering
+	expire    time.Duration
+	bounds    bounds
 	// digest tells when the next digest is to be sent; nil if there is none.
 	digest func(now time.Time) time.Time
 }
@@ -52,7 +48,7 @@ func (c *consideration) message() (*message, error) {
 	}
 	header := tx.Message.Header
 	m := &message{
-		shares: c.hold, rendering: rendering, expire: c.Expire, maxSize: c.MaxSize, maxDomainSize: c.MaxDomainSize,
+		shares: c.hold, rendering: rendering, expire: c.Expire, bounds: c.bounds,
 		Held: control.Held{
 			ID: tx.ID, From: readable(header.Get("From")), Author: c.author.address.String(), Authenticated: c.author.authenticated,
 			Subject: readable(header.Get("Subject")), MessageID: mail.Printable(header.Get("Message-ID"), maxField),
@@ -75,12 +71,24 @@ func (c *consideration) message() (*message, error) {
 }
 
 // hold stores a message for its accounts; it is durable when nil is returned. Other
-// errors are errNoRoom, errAccountGone and those of the store.
+// errors are errNoRoom, errTooMany, errAccountGone and those of the store. A message
+// that another handler of the chain has held for others already gets more shares.
 func (s *Service) hold(ctx context.Context, m *message) error {
+	err := s.holdFor(ctx, m)
+	if errors.Is(err, errNoRoom) {
+		s.refused.Add(1)
+	}
+	return err
+}
+
+func (s *Service) holdFor(ctx context.Context, m *message) error {
+	if n := len(m.shares); n > maxShares {
+		return fmt.Errorf("%w: %d, and one is held for %d at most", errTooMany, n, maxShares)
+	}
 	// Without a look at the disk first, since a large body is written before it can be
 	// known for sure.
-	if held := s.bytes.Load(); held+m.Size > int64(m.maxSize) {
-		return fmt.Errorf("%w: %s are held, and may be %s", errNoRoom, config.Size(held), m.maxSize)
+	if err := within(s.bytes.Load()+cost(m.Size)+shareCost, m.Size, m.bounds.server, ""); err != nil {
+		return err
 	}
 	body, err := s.store.PrepareBody(nil, m.rendering.Reader(), m.Size)
 	if err != nil {
@@ -100,9 +108,45 @@ func (s *Service) holdIn(tx *store.Tx, m *message, body *store.Body) error {
 	if err != nil {
 		return err
 	}
-	if err := room(tx, m, shares); err != nil {
+	known, err := findRow(tx, m.ID)
+	isNew := errors.Is(err, store.ErrNotFound)
+	switch {
+	case isNew:
+		known.size = m.Size
+	case err != nil:
+		return err
+	default:
+		if shares, err = without(tx, m.ID, shares); err != nil {
+			return err
+		}
+	}
+	if err := s.take(tx, m, known.size, isNew, shares); err != nil {
 		return err
 	}
+	now := s.now()
+	if isNew {
+		if err := insertMessage(tx, m, body, now); err != nil {
+			return err
+		}
+	}
+	return insertShares(tx, m, shares, now)
+}
+
+// without leaves out the shares that a message has already.
+func without(tx *store.Tx, id string, shares []share) ([]share, error) {
+	list, err := sharesOf(tx, id, "")
+	if err != nil {
+		return nil, err
+	}
+	has := make(map[string]bool, len(list))
+	for _, one := range list {
+		has[one.account] = true
+	}
+	return slices.DeleteFunc(slices.Clone(shares), func(one share) bool { return has[one.account] }), nil
+}
+
+// insertMessage stores a message with its body.
+func insertMessage(tx *store.Tx, m *message, body *store.Body, now time.Time) error {
 	bodyID, err := tx.InsertBody(body, 1)
 	if err != nil {
 		return err
@@ -111,14 +155,15 @@ func (s *Service) holdIn(tx *store.Tx, m *message, body *store.Body) error {
 	if err != nil {
 		return err
 	}
-	now := s.now()
 	_, err = tx.Exec(`INSERT INTO quarantine_messages (id, body_id, size, received, expires, handler, reason, author, authenticated, from_field,
 		subject, message_id, reverse_path, listener, remote_ip, scores) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		m.ID, bodyID, m.Size, now, now.Add(m.expire), m.Handler, m.Reason, m.Author, m.Authenticated, m.From,
 		m.Subject, m.MessageID, m.ReversePath, m.Listener, m.RemoteIP, string(scores))
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// insertShares stores for whom a message is held.
+func insertShares(tx *store.Tx, m *message, shares []share, now time.Time) error {
 	var due any
 	if m.digest != nil {
 		due = m.digest(now)
@@ -129,7 +174,26 @@ func (s *Service) holdIn(tx *store.Tx, m *message, body *store.Body) error {
 			return err
 		}
 	}
-	return s.count(tx, domainsOf(shares), 1, m.Size)
+	return nil
+}
+
+// withdraw takes back what is held of a message, as if it had not been.
+func (s *Service) withdraw(ctx context.Context, id string) error {
+	err := s.store.Write(ctx, func(tx *store.Tx) error {
+		m, err := findRow(tx, id)
+		if err != nil {
+			return exceptNotFound(err)
+		}
+		list, err := shareRows(tx, `SELECT id, account, domain FROM quarantine_shares WHERE message = ?`, id)
+		if err != nil {
+			return err
+		}
+		return s.end(tx, m, list)
+	})
+	if err != nil {
+		return fmt.Errorf("withdraw message %s: %w", id, err)
+	}
+	return nil
 }
 
 // living leaves out the shares whose account is gone. If a recipient is left without
@@ -156,69 +220,4 @@ func (s *Service) living(tx *store.Tx, shares []share) ([]share, error) {
 		}
 	}
 	return list, nil
-}
-
-// room refuses what is too much, for the whole server and for each domain.
-func room(tx *store.Tx, m *message, shares []share) error {
-	check := func(domain, what string, limit config.Size) error {
-		held, err := heldBytes(tx, domain)
-		if err == nil && held+m.Size > int64(limit) {
-			err = fmt.Errorf("%w: %s are held%s, and may be %s", errNoRoom, config.Size(held), what, limit)
-		}
-		return err
-	}
-	if err := check(wholeServer, "", m.maxSize); err != nil || m.maxDomainSize == 0 {
-		return err
-	}
-	for _, domain := range domainsOf(shares) {
-		if err := check(domain, " for "+domain, m.maxDomainSize); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// domainsOf gives the domains of the accounts, each once.
-func domainsOf(shares []share) []string {
-	var list []string
-	seen := make(map[string]bool)
-	for _, s := range shares {
-		if d := s.domain(); !seen[d] {
-			seen[d] = true
-			list = append(list, d)
-		}
-	}
-	return list
-}
-
-// wholeServer is the domain of the row that counts what all have.
-const wholeServer = ""
-
-// heldBytes gives what is held for a domain.
-func heldBytes(q store.Querier, domain string) (n int64, err error) {
-	err = q.QueryRow(`SELECT bytes FROM quarantine_sizes WHERE domain = ?`, domain).Scan(&n)
-	if errors.Is(err, store.ErrNotFound) {
-		return 0, nil
-	}
-	return n, err
-}
-
-// count adds a message to what is held by the domains and by the whole server.
-func (s *Service) count(tx *store.Tx, domains []string, messages, size int64) error {
-	for _, domain := range domains {
-		if err := countDomain(tx, domain, messages, size); err != nil {
-			return err
-		}
-	}
-	tx.AfterCommit(func() {
-		s.messages.Add(messages)
-		s.bytes.Add(size)
-	})
-	return countDomain(tx, wholeServer, messages, size)
-}
-
-func countDomain(tx *store.Tx, domain string, messages, size int64) error {
-	_, err := tx.Exec(`INSERT INTO quarantine_sizes (domain, messages, bytes) VALUES (?, ?, ?)
-		ON CONFLICT (domain) DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes`, domain, messages, size)
-	return err
 }

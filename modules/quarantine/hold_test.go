@@ -127,7 +127,8 @@ func TestHoldSome(t *testing.T) {
 // failing is a service that cannot hold.
 type failing struct{ err error }
 
-func (f failing) hold(context.Context, *message) error { return f.err }
+func (f failing) hold(context.Context, *message) error   { return f.err }
+func (f failing) withdraw(context.Context, string) error { return f.err }
 func (f failing) allowing(context.Context, mail.Address, []string) (map[string]bool, error) {
 	return nil, f.err
 }
@@ -224,7 +225,7 @@ func TestRoom(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
 	big := strings.Repeat("x", 400<<10)
-	q := k.load(t, "max_size = \"1MiB\"\nmax_domain_size = \"500KiB\"")
+	q := k.load(t, "max_size = \"1MiB\"\nmax_domain_size = \"512KiB\"\nmax_account_size = \"0B\"")
 	send := func(accounts ...string) mail.Verdict {
 		t.Helper()
 		var list []*mail.Recipient
@@ -246,7 +247,7 @@ func TestRoom(t *testing.T) {
 	if v := send(alice); v.Action != mail.ActionAccept {
 		t.Errorf("the first: %v", v)
 	}
-	if v := send(bob); v.Action != mail.ActionContinue || !strings.Contains(v.Reason, "are held for example.test, and may be 512KB: goes to Junk") {
+	if v := send(bob); v.Action != mail.ActionContinue || !strings.Contains(v.Reason, "with this message 805KiB would be held for example.test, and may be 512KiB: goes to Junk") {
 		t.Errorf("the second of the domain: %v", v)
 	}
 	if v := send(alice, carol); v.Action != mail.ActionContinue {
@@ -255,7 +256,7 @@ func TestRoom(t *testing.T) {
 	if v := send(carol); v.Action != mail.ActionAccept {
 		t.Errorf("the first of another domain: %v", v)
 	}
-	q = k.load(t, `max_size = "1MiB"`)
+	q = k.load(t, "max_size = \"1MiB\"\nmax_domain_size = \"0B\"\nmax_account_size = \"0B\"")
 	if v := send(carol); v.Action != mail.ActionContinue || !strings.Contains(v.Reason, "quarantine is full") {
 		t.Errorf("beyond the size of the server: %v", v)
 	}

@@ -216,9 +216,12 @@ func (k *kit) consistent(t testing.TB) {
 		"bodies with wrong references": `SELECT count(*) FROM body b WHERE refs <> (SELECT count(*) FROM quarantine_messages WHERE body_id = b.id) +
 			(SELECT count(*) FROM mailbox_contents WHERE body_id = b.id)`,
 		"messages without a body": `SELECT count(*) FROM quarantine_messages WHERE body_id NOT IN (SELECT id FROM body)`,
-		"bytes of the server":     `SELECT (SELECT coalesce(sum(size), 0) FROM quarantine_messages) - (SELECT coalesce(sum(bytes), 0) FROM quarantine_sizes WHERE domain = '')`,
-		"bytes of the domains": `SELECT (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT message, domain FROM quarantine_shares) s JOIN quarantine_messages m ON m.id = s.message)
-			- (SELECT coalesce(sum(bytes), 0) FROM quarantine_sizes WHERE domain <> '')`,
+		"bytes of the server":     `SELECT (SELECT coalesce(sum(size + 2048), 0) + 300 * (SELECT count(*) FROM quarantine_shares) FROM quarantine_messages) - (SELECT coalesce(sum(bytes), 0) FROM quarantine_sizes WHERE domain = '')`,
+		"bytes of the domains": `SELECT (SELECT coalesce(sum(size + 2048), 0) + 300 * (SELECT count(*) FROM quarantine_shares) FROM (SELECT DISTINCT message, domain FROM quarantine_shares) s JOIN quarantine_messages m ON m.id = s.message)
+			- (SELECT coalesce(sum(bytes), 0) FROM quarantine_sizes WHERE domain <> '' AND domain NOT LIKE '%@%')`,
+		"bytes of the accounts": `SELECT count(*) FROM quarantine_sizes z FULL JOIN (SELECT account, count(*) AS messages, sum(size + 2048 + 300) AS bytes
+			FROM quarantine_shares s JOIN quarantine_messages m ON m.id = s.message WHERE account <> '' GROUP BY account) a ON a.account = z.domain
+			WHERE coalesce(z.domain, '@') LIKE '%@%' AND (a.bytes IS NOT z.bytes OR a.messages IS NOT z.messages)`,
 	} {
 		if n := query(t, st, wrong); n != 0 {
 			t.Errorf("%s: %d", what, n)

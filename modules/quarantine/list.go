@@ -17,51 +17,50 @@ import (
 const columns = `SELECT id, size, received, expires, handler, reason, author, authenticated, from_field, subject, message_id,
 	reverse_path, listener, remote_ip, scores FROM quarantine_messages AS m WHERE `
 
-// The queries of Held, by whose messages are wanted. Messages of which only shares of
-// removed accounts are left belong to nobody.
-const (
-	ofAll    = columns + `EXISTS (SELECT 1 FROM quarantine_shares WHERE message = m.id AND account <> '')` + rest
-	ofUser   = columns + `id IN (SELECT message FROM quarantine_shares WHERE account = ?)` + rest
-	ofDomain = columns + `id IN (SELECT message FROM quarantine_shares WHERE domain = ? AND account <> '')` + rest
+// matches tells whether a message is one that a filter asks for.
+const matches = `m.received >= ? AND (? = '' OR instr(lower(m.from_field), ?) > 0 OR instr(m.author, ?) > 0 OR instr(lower(m.reverse_path), ?) > 0)`
 
-	rest = ` AND (? = '' OR id < ?) AND received >= ?
-		AND (? = '' OR instr(lower(from_field), ?) > 0 OR instr(author, ?) > 0 OR instr(lower(reverse_path), ?) > 0) ORDER BY id DESC LIMIT ?`
+// The queries of Held, by whose messages are wanted: the ids in the order of the list,
+// and whether each is one of them. Messages of which only shares of removed accounts
+// are left belong to nobody. An id may come several times.
+const (
+	ofAll = `SELECT m.id, ` + matches + ` AND EXISTS (SELECT 1 FROM quarantine_shares WHERE message = m.id AND account <> '')
+		FROM quarantine_messages AS m WHERE m.id < ? ORDER BY m.id DESC LIMIT ?`
+	ofUser = `SELECT s.message, ` + matches + ` FROM quarantine_shares AS s CROSS JOIN quarantine_messages AS m ON m.id = s.message
+		WHERE s.account = ? AND s.message < ? ORDER BY s.message DESC LIMIT ?`
+	ofDomain = `SELECT s.message, s.account <> '' AND ` + matches + ` FROM quarantine_shares AS s CROSS JOIN quarantine_messages AS m ON m.id = s.message
+		WHERE s.domain = ? AND s.message < ? ORDER BY s.message DESC LIMIT ?`
 )
+
+// maxScan bounds how many rows are looked at for a page, since strangers choose how
+// many there are.
+const maxScan = 10_000
 
 // shownFor is how many accounts a list names of one message; it says how many there
 // are.
 const shownFor = 3
 
 // Held lists the messages that match, the newest first. next is the After of the page
-// that follows, "" if none does.
+// that follows, "" if none does: a page may have few messages, or none, and not be the
+// last one.
 func (s *Service) Held(ctx context.Context, f control.HeldFilter, p control.Page) (list []control.Held, next string, err error) {
-	limit := pageLimit(p)
-	query := ofAll
-	var args []any
-	switch {
-	case f.User != "":
-		query, args = ofUser, []any{f.User}
-	case f.Domain != "":
-		query, args = ofDomain, []any{f.Domain}
-	}
-	from := strings.ToLower(f.From)
-	since := f.Since
-	if since.IsZero() {
-		since = time.Unix(0, 0)
-	}
-	args = append(args, p.After, p.After, since, from, from, from, from, limit+1)
-	err = s.store.Read(ctx, func(sn *store.Snapshot) (err error) {
-		if list, err = readHeld(sn, query, args...); err != nil {
+	err = s.store.Read(ctx, func(sn *store.Snapshot) error {
+		list = nil
+		var ids []string
+		if ids, next, err = findHeld(sn, f, p); err != nil {
 			return err
 		}
-		if len(list) > limit {
-			list = list[:limit]
-			next = list[limit-1].ID
-		}
-		for i := range list {
-			if err := addShares(sn, &list[i], f, shownFor); err != nil {
+		for _, id := range ids {
+			found, err := readHeld(sn, columns+`id = ?`, id)
+			if err != nil {
 				return err
 			}
+			for i := range found {
+				if err := addShares(sn, &found[i], f, shownFor); err != nil {
+					return err
+				}
+			}
+			list = append(list, found...)
 		}
 		return nil
 	})
@@ -69,6 +68,62 @@ func (s *Service) Held(ctx context.Context, f control.HeldFilter, p control.Page
 		return nil, "", fmt.Errorf("list quarantine: %w", err)
 	}
 	return list, next, nil
+}
+
+// findHeld gives the ids of a page.
+func findHeld(q store.Querier, f control.HeldFilter, p control.Page) (ids []string, next string, err error) {
+	since := f.Since
+	if since.IsZero() {
+		since = time.Unix(0, 0)
+	}
+	before := p.After
+	if before == "" {
+		before = "\U0010ffff" // behind every id
+	}
+	from := strings.ToLower(f.From)
+	query, args := ofAll, []any{since, from, from, from, from}
+	switch {
+	case f.User != "":
+		query, args = ofUser, append(args, f.User)
+	case f.Domain != "":
+		query, args = ofDomain, append(args, f.Domain)
+	}
+	rows, err := q.Query(query, append(args, before, maxScan+1)...)
+	if err != nil {
+		return nil, "", err
+	}
+	defer rows.Close()
+	return pageOf(rows, pageLimit(p))
+}
+
+// pageOf reads the rows of one page. Where it ends for their number, the message
+// whose rows are cut is looked at again by the next one.
+func pageOf(rows *store.Rows, limit int) (ids []string, next string, err error) {
+	var last, previous string
+	for seen := 1; rows.Next(); seen++ {
+		var id string
+		var is int
+		if err := rows.Scan(&id, &is); err != nil {
+			return nil, "", err
+		}
+		if seen > maxScan {
+			if id == last && previous != "" && (len(ids) == 0 || ids[len(ids)-1] != last) {
+				last = previous
+			}
+			return ids, last, rows.Err()
+		}
+		if id != last {
+			previous, last = last, id
+		}
+		if is == 0 || len(ids) > 0 && ids[len(ids)-1] == id {
+			continue
+		}
+		if len(ids) == limit {
+			return ids, ids[limit-1], nil
+		}
+		ids = append(ids, id)
+	}
+	return ids, "", rows.Err()
 }
 
 // readHeld reads the rows of a query.
@@ -122,6 +177,9 @@ func addShares(q store.Querier, h *control.Held, f control.HeldFilter, limit int
 func (s *Service) HeldMessage(ctx context.Context, id string) (m control.HeldMessage, err error) {
 	err = s.store.Read(ctx, func(sn *store.Snapshot) error {
 		found, err := findRow(sn, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return notHeld(sn, id, "")
+		}
 		if err != nil {
 			return err
 		}
@@ -133,6 +191,9 @@ func (s *Service) HeldMessage(ctx context.Context, id string) (m control.HeldMes
 		if err := addShares(sn, &m.Held, control.HeldFilter{}, control.MaxHeldFor); err != nil {
 			return err
 		}
+		if m.Accounts == 0 {
+			return notHeld(sn, id, "")
+		}
 		body, err := sn.OpenBody(found.bodyID)
 		if err != nil {
 			return err
@@ -141,11 +202,8 @@ func (s *Service) HeldMessage(ctx context.Context, id string) (m control.HeldMes
 		m.Header, err = headerOf(io.NewSectionReader(body, 0, body.Size()))
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) || err == nil && m.Accounts == 0 {
-		return control.HeldMessage{}, notHeld(id, "")
-	}
 	if err != nil {
-		return control.HeldMessage{}, fmt.Errorf("show message %s: %w", id, err)
+		return control.HeldMessage{}, wrapped("show message", id, err)
 	}
 	return m, nil
 }
@@ -175,20 +233,24 @@ func (s *Service) HeldContent(ctx context.Context, id string) (content io.ReadCl
 	var body *store.BodyReader
 	err = s.store.Read(ctx, func(sn *store.Snapshot) error {
 		found, err := findRow(sn, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return notHeld(sn, id, "")
+		}
 		if err != nil {
 			return err
 		}
-		if list, err := sharesOf(sn, id, ""); err != nil || len(list) == 0 {
-			return errors.Join(err, store.ErrNotFound)
+		list, err := sharesOf(sn, id, "")
+		if err == nil && len(list) == 0 {
+			err = notHeld(sn, id, "")
+		}
+		if err != nil {
+			return err
 		}
 		body, err = sn.OpenBody(found.bodyID)
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, 0, notHeld(id, "")
-	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("read message %s: %w", id, err)
+		return nil, 0, wrapped("read message", id, err)
 	}
 	return &contentReader{io.NewSectionReader(body, 0, body.Size()), body}, body.Size(), nil
 }

@@ -1,16 +1,18 @@
 package quarantine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/mox-like/mox-like/core"
+	"github.com/mox-like/mox-like/core/config"
 )
 
 // scanners are the modules that may quarantine, writers those that write into the
 // message what its reader should see.
 var (
-	scanners = [...]string{"arc_verify", "attachments", "clamav", "dkim_verify", "dmarc", "dnsbl", "headers", "hook", "milter", "rspamd", "score", "spamassassin", "spf"}
+	scanners = [...]string{"arc_verify", "attachments", "clamav", "dkim_verify", "dmarc", "dnsbl", "exec", "headers", "http", "milter", "rspamd", "score", "spamassassin", "spf", "verdict"}
 	writers  = [...]string{"authres"}
 )
 
@@ -33,4 +35,23 @@ func (*Quarantine) ValidatePlace(modules []string, place int) core.Problems {
 	return problems
 }
 
-var _ core.PlaceValidator = (*Quarantine)(nil)
+// ValidateNames warns of names in keep that nothing has: what was meant is not kept.
+func (q *Quarantine) ValidateNames(known []string) core.Problems {
+	var problems core.Problems
+	for _, name := range q.Keep {
+		if slices.Contains(known, name) {
+			continue
+		}
+		text := ""
+		if near := config.Suggest(name, known); near != "" {
+			text = fmt.Sprintf("; did you mean %q?", near)
+		}
+		problems.Warnf("keep", "%q is neither a handler of this chain nor a module, so that nothing is kept for it%s", name, text)
+	}
+	return problems
+}
+
+var (
+	_ core.PlaceValidator = (*Quarantine)(nil)
+	_ core.NameValidator  = (*Quarantine)(nil)
+)

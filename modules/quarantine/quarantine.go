@@ -59,18 +59,25 @@ type Quarantine struct {
 	// authors who are allowed go to INBOX.
 	To string `config:"to" default:"store" values:"junk,store"`
 	// Expire is how long a message is held. Then it is deleted.
-	Expire time.Duration `config:"expire" default:"30d" min:"1h" max:"3650d"`
+	Expire time.Duration `config:"expire,fileonly" default:"30d" min:"1h" max:"3650d"`
 	// Keep names handlers, or modules for all handlers of theirs, whose quarantine is
 	// not lifted for authors who are allowed. What they have quarantined never goes to
 	// Junk for want of room, either.
 	Keep []string `config:"keep" default:"clamav,attachments"`
-	// MaxSize is how many bytes are held on the whole server. A message beyond it goes
-	// to Junk, and one that a handler of keep has quarantined is put off with 452 4.3.1.
-	// It should be the same wherever the handler stands.
+	// MaxSize is how many bytes are held on the whole server, where each message counts
+	// 2 KiB and 300 bytes an account more than it has. A message beyond it goes to Junk,
+	// and one that a handler of keep has quarantined is put off with 452 4.3.1. Messages
+	// over 1 MiB get half of it, and of the bounds below, so that a few of them do not
+	// take the room of all others. It should be the same wherever the handler stands.
 	MaxSize config.Size `config:"max_size,fileonly" default:"1GiB" min:"1MiB"`
 	// MaxDomainSize is the same for the accounts of each domain, so that one domain
-	// cannot fill the room of all; 0 means no bound of its own.
-	MaxDomainSize config.Size `config:"max_domain_size" default:"0B"`
+	// cannot fill the room of all. Without it that is a quarter of max_size where several
+	// domains live here; 0 means no bound of its own.
+	MaxDomainSize *config.Size `config:"max_domain_size,fileonly"`
+	// MaxAccountSize is the same for each account, so that what is sent to one does not
+	// fill the room of all. Without it that is a sixteenth of max_size; 0 means no bound
+	// of its own. An account has 10,000 messages at most.
+	MaxAccountSize *config.Size `config:"max_account_size,fileonly"`
 	// Digest sends each account a message once a day that lists what is newly held for
 	// it. It comes from postmaster of the account's domain.
 	Digest bool `config:"digest" default:"false"`
@@ -82,11 +89,13 @@ type Quarantine struct {
 	now     func() time.Time
 	log     *zap.Logger
 	clock   clockTime
+	bounds  bounds
 }
 
 // holder is what the handler needs of the service.
 type holder interface {
 	hold(ctx context.Context, m *message) error
+	withdraw(ctx context.Context, id string) error
 	allowing(ctx context.Context, author mail.Address, accounts []string) (map[string]bool, error)
 }
 
@@ -108,6 +117,19 @@ func (q *Quarantine) Provision(c *core.Context) error {
 	}
 	q.name, q.service, q.now, q.log = c.Name(), service, c.Now(), c.Logger()
 	q.clock, _ = parseClock(q.DigestAt)
+	q.bounds = bounds{server: q.MaxSize, domain: q.MaxSize, account: q.MaxSize / 16}
+	if len(c.Domains().All()) > 1 {
+		q.bounds.domain = q.MaxSize / 4
+	}
+	for _, b := range []struct{ set, of *config.Size }{{q.MaxDomainSize, &q.bounds.domain}, {q.MaxAccountSize, &q.bounds.account}} {
+		switch {
+		case b.set == nil:
+		case *b.set == 0:
+			*b.of = q.MaxSize
+		default:
+			*b.of = *b.set
+		}
+	}
 	return nil
 }
 
@@ -117,8 +139,11 @@ func (q *Quarantine) Validate() core.Problems {
 	if _, err := parseClock(q.DigestAt); err != nil {
 		problems.Errorf("digest_at", "%q is not a time of the day: write hours and minutes, such as \"07:00\"", q.DigestAt)
 	}
-	if q.MaxDomainSize > q.MaxSize {
-		problems.Errorf("max_domain_size", "%s for a domain are more than the %s that max_size has for the whole server", q.MaxDomainSize, q.MaxSize)
+	if q.MaxDomainSize != nil && *q.MaxDomainSize > q.MaxSize {
+		problems.Errorf("max_domain_size", "%s for a domain are more than the %s that max_size has for the whole server", *q.MaxDomainSize, q.MaxSize)
+	}
+	if q.MaxAccountSize != nil && *q.MaxAccountSize > q.MaxSize {
+		problems.Errorf("max_account_size", "%s for an account are more than the %s that max_size has for the whole server", *q.MaxAccountSize, q.MaxSize)
 	}
 	if q.To == toJunk && q.Digest {
 		problems.Warnf("digest", "with to = \"junk\" nothing is held, so that there is nothing to list in a digest")
@@ -129,6 +154,7 @@ func (q *Quarantine) Validate() core.Problems {
 var (
 	full      = mail.NewReply(452, 3, 1, "Not enough room on this server, try again later")
 	temporary = mail.NewReply(451, 3, 0, "Local error in processing, try again later")
+	tooMany   = mail.NewReply(550, 5, 3, "Too many recipients for a message of this kind")
 )
 
 // maxReason is how many bytes of a reason the trace shows.
@@ -278,9 +304,14 @@ func (c *consideration) keeper() string {
 // act does what was found to be right.
 func (c *consideration) act(ctx context.Context) mail.Verdict {
 	would := c.outlook()
+	all := len(c.held) > 0 && c.To == toStore && len(c.free) == 0 && c.other == 0
 	switch {
 	case c.tx.Trial:
 		return mail.Continue("trial: " + would)
+	case c.tx.Monitored && all:
+		return mail.Accept(would)
+	case c.tx.Monitored:
+		return mail.Continue(would)
 	case c.To == toStore && len(c.hold) > 0:
 		if v, done := c.store(ctx); done {
 			return v
@@ -289,7 +320,7 @@ func (c *consideration) act(ctx context.Context) mail.Verdict {
 	if len(c.free) > 0 && (c.To == toStore || len(c.hold) == 0) {
 		c.lift()
 	}
-	if len(c.held) > 0 && c.To == toStore && len(c.free) == 0 && c.other == 0 {
+	if all {
 		return mail.Accept(would)
 	}
 	return mail.Continue(would)
@@ -354,26 +385,56 @@ func (c *consideration) store(ctx context.Context) (v mail.Verdict, done bool) {
 	if err == nil {
 		err = c.service.hold(ctx, m)
 	}
+	noRoom := errors.Is(err, errNoRoom) || errors.Is(err, errTooMany)
+	if !noRoom && !errors.Is(err, errAccountGone) {
+		_, _ = tx.Once(heldKey{}, func() (any, error) { return true, nil })
+	}
 	switch {
 	case err == nil:
 		for _, r := range c.held {
 			r.Delivered, r.Target = true, c.name
 		}
 		return mail.Verdict{}, false
-	case errors.Is(err, errNoRoom) && c.keeper() == "":
-		c.log.Warn("quarantine is full: the message goes to Junk", zap.String(logkey.Message, tx.ID), zap.Error(err))
+	case noRoom && c.keeper() == "":
+		c.log.Warn("quarantine does not take the message: it goes to Junk", zap.String(logkey.Message, tx.ID), zap.Error(err))
 		clear(c.free)
 		c.hold, c.held = nil, nil
 		return mail.Continue(err.Error() + ": goes to Junk"), true
-	case errors.Is(err, errNoRoom), errors.Is(err, store.ErrFull):
+	case errors.Is(err, errTooMany):
+		return mail.Reject(tooMany, err.Error()), true
+	case noRoom, errors.Is(err, store.ErrFull):
 		return mail.Defer(full, err.Error()), true
 	default:
 		return mail.Defer(temporary, err.Error()), true
 	}
 }
 
+// heldKey marks transactions of which something is held, or may be.
+type heldKey struct{}
+
+// maxWithdraw bounds how long it may take to take back what is held.
+const maxWithdraw = 10 * time.Second
+
+// Observe takes back what is held of a message that was refused in the end, to all of
+// its recipients: the client has it still, and either sends it again or tells its
+// author.
+func (q *Quarantine) Observe(ctx context.Context, tx *mail.Transaction, outcome mail.Outcome) {
+	if outcome.Stage != mail.StageData || !outcome.Refused() {
+		return
+	}
+	if may, _ := tx.Once(heldKey{}, func() (any, error) { return false, nil }); may != true {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxWithdraw)
+	defer cancel()
+	if err := q.service.withdraw(ctx, tx.ID); err != nil {
+		q.log.Error("message is held although it was refused", zap.String(logkey.Message, tx.ID), zap.Error(err))
+	}
+}
+
 // Interface guards.
 var (
+	_ core.Observer    = (*Quarantine)(nil)
 	_ core.Provisioner = (*Quarantine)(nil)
 	_ core.Validator   = (*Quarantine)(nil)
 	_ core.Handler     = (*Quarantine)(nil)

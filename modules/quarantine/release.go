@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/mox-like/mox-like/core/control"
-	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/core/logkey"
 	"github.com/mox-like/mox-like/core/store"
 	"github.com/mox-like/mox-like/modules/mailbox"
 )
@@ -17,6 +19,7 @@ type row struct {
 	id            string
 	bodyID, size  int64
 	received      time.Time
+	expires       time.Time
 	author        string
 	authenticated string
 }
@@ -24,8 +27,8 @@ type row struct {
 // findRow finds a message; store.ErrNotFound if none of that id is held.
 func findRow(q store.Querier, id string) (row, error) {
 	r := row{id: id}
-	err := q.QueryRow(`SELECT body_id, size, received, author, authenticated FROM quarantine_messages WHERE id = ?`, id).
-		Scan(&r.bodyID, &r.size, &r.received, &r.author, &r.authenticated)
+	err := q.QueryRow(`SELECT body_id, size, received, expires, author, authenticated FROM quarantine_messages WHERE id = ?`, id).
+		Scan(&r.bodyID, &r.size, &r.received, &r.expires, &r.author, &r.authenticated)
 	return r, err
 }
 
@@ -64,33 +67,27 @@ func sharesOf(q store.Querier, id, user string) ([]shareRow, error) {
 // end deletes shares, and what is of no use without them: the message goes with its
 // last one, and what it counts for a domain with the domain's last one.
 func (s *Service) end(tx *store.Tx, m row, list []shareRow) error {
-	domains := make(map[string]bool)
 	for _, one := range list {
 		if _, err := tx.Exec(`DELETE FROM quarantine_shares WHERE id = ?`, one.id); err != nil {
 			return err
 		}
-		domains[one.domain] = true
-	}
-	for domain := range domains {
-		left, err := has(tx, `SELECT 1 FROM quarantine_shares WHERE message = ? AND domain = ? LIMIT 1`, m.id, domain)
-		if err == nil && !left {
-			err = countDomain(tx, domain, -1, -m.size)
-		}
-		if err != nil {
-			return err
-		}
 	}
 	left, err := has(tx, `SELECT 1 FROM quarantine_shares WHERE message = ? LIMIT 1`, m.id)
+	if err == nil {
+		err = s.give(tx, m, list, !left)
+	}
 	if err != nil || left {
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM quarantine_messages WHERE id = ?`, m.id); err != nil {
 		return err
 	}
-	if err := tx.AddBodyRefs(m.bodyID, -1); err != nil {
-		return err
+	err = tx.AddBodyRefs(m.bodyID, -1)
+	if errors.Is(err, store.ErrNotFound) { // damage that was done before must not keep the rest from going
+		s.log.Error("a message of the quarantine has lost its content", zap.String(logkey.Message, m.id))
+		return nil
 	}
-	return s.count(tx, nil, -1, -m.size)
+	return err
 }
 
 // has tells whether a query has a row.
@@ -103,35 +100,20 @@ func has(q store.Querier, query string, args ...any) (bool, error) {
 	return err == nil, err
 }
 
-// notHeld says that there is nothing to be done, and where to look.
-func notHeld(id, user string) error {
-	whose := ""
-	if user != "" {
-		whose = " for " + user
-	}
-	return &notHeldError{fmt.Sprintf("the message %q is not held%s: it was released, deleted or has expired, or the id is mistyped", mail.Printable(id, maxField), whose)}
-}
-
-// notHeldError is a store.ErrNotFound with a text of its own.
-type notHeldError struct{ text string }
-
-func (e *notHeldError) Error() string      { return e.text }
-func (*notHeldError) Is(target error) bool { return target == store.ErrNotFound }
-
 // onShares does something with the shares of a message in one transaction.
 func (s *Service) onShares(ctx context.Context, id, user string, do func(tx *store.Tx, m row, list []shareRow) error) (accounts []string, err error) {
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
 		accounts = nil
 		m, err := findRow(tx, id)
 		if errors.Is(err, store.ErrNotFound) {
-			return notHeld(id, user)
+			return notHeld(tx, id, user)
 		}
 		if err != nil {
 			return err
 		}
 		list, err := sharesOf(tx, id, user)
 		if err == nil && len(list) == 0 {
-			err = notHeld(id, user)
+			err = notHeld(tx, id, user)
 		}
 		if err != nil {
 			return err
@@ -151,7 +133,11 @@ func (s *Service) onShares(ctx context.Context, id, user string, do func(tx *sto
 // or of that user alone. The delivery and the end of the shares are one transaction:
 // whatever happens, the message is in one of both places, once.
 func (s *Service) ReleaseHeld(ctx context.Context, id, user string) (accounts []string, err error) {
-	return s.release(ctx, id, user, func(*store.Tx, row, []shareRow) error { return nil })
+	accounts, err = s.release(ctx, id, user, func(*store.Tx, row, []shareRow) error { return nil })
+	if err != nil {
+		return nil, wrapped("release message", id, err)
+	}
+	return accounts, nil
 }
 
 // release is ReleaseHeld with something more in the same transaction.
@@ -166,25 +152,25 @@ func (s *Service) release(ctx context.Context, id, user string, also func(tx *st
 		p, err = s.mailboxes.PrepareStored(ctx, found.bodyID, found.received)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, notHeld(id, user)
+		err = s.gone(ctx, id, user)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("release message %s: %w", id, err)
+		return nil, err
 	}
 	defer p.Discard()
 	accounts, err := s.onShares(ctx, id, user, func(tx *store.Tx, m row, list []shareRow) error {
 		if m.bodyID != found.bodyID {
-			return notHeld(id, user)
+			return notHeld(tx, id, user)
 		}
 		if err := also(tx, m, list); err != nil {
 			return err
 		}
+		if err := s.note(tx, m, list, released, by(ctx)); err != nil {
+			return err
+		}
 		return s.releaseIn(tx, p, m, list)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("release message %s: %w", id, err)
-	}
-	return accounts, nil
+	return accounts, err
 }
 
 // releaseIn is the part of release that the writer runs.
@@ -212,9 +198,14 @@ func (s *Service) releaseIn(tx *store.Tx, p *mailbox.Prepared, m row, list []sha
 // DeleteHeld forgets a message for the accounts that it is held for, or for that user
 // alone.
 func (s *Service) DeleteHeld(ctx context.Context, id, user string) ([]string, error) {
-	accounts, err := s.onShares(ctx, id, user, s.end)
+	accounts, err := s.onShares(ctx, id, user, func(tx *store.Tx, m row, list []shareRow) error {
+		if err := s.note(tx, m, list, deleted, by(ctx)); err != nil {
+			return err
+		}
+		return s.end(tx, m, list)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("delete message %s: %w", id, err)
+		return nil, wrapped("delete message", id, err)
 	}
 	return accounts, nil
 }

@@ -61,6 +61,30 @@ const schema = `
 	);
 `
 
+// schema2 counts what is held with its rows and by account, finds allowed authors by
+// their names, and notes what has become of messages.
+const schema2 = `
+	CREATE INDEX quarantine_allowed_sender ON quarantine_allowed (sender, scope);
+	CREATE TABLE quarantine_ended (
+		id       INTEGER PRIMARY KEY,
+		message  TEXT NOT NULL,
+		how      TEXT NOT NULL,   -- released, deleted, expired
+		ended    BIGINT NOT NULL,
+		actor    TEXT NOT NULL,   -- who did it; '' for the server
+		accounts TEXT NOT NULL,   -- for people
+		expires  BIGINT NOT NULL  -- when it is forgotten
+	);
+	CREATE INDEX quarantine_ended_message ON quarantine_ended (message, id);
+	CREATE INDEX quarantine_ended_expires ON quarantine_ended (expires);
+	DELETE FROM quarantine_sizes;
+	INSERT INTO quarantine_sizes (domain, messages, bytes) SELECT '', count(*), coalesce(sum(size + 2048), 0) + 300 * (SELECT count(*) FROM quarantine_shares)
+		FROM quarantine_messages;
+	INSERT INTO quarantine_sizes (domain, messages, bytes) SELECT domain, count(*), sum(size + 2048 + 300 * n) FROM
+		(SELECT domain, message, count(*) AS n FROM quarantine_shares GROUP BY domain, message) AS s JOIN quarantine_messages AS m ON m.id = s.message GROUP BY domain;
+	INSERT INTO quarantine_sizes (domain, messages, bytes) SELECT account, count(*), sum(size + 2048 + 300) FROM quarantine_shares AS s
+		JOIN quarantine_messages AS m ON m.id = s.message WHERE account <> '' GROUP BY account;
+`
+
 // Service is service.quarantine: it holds the messages for all handlers of the kind
 // and gives them to operators. It is safe for concurrent use once started.
 type Service struct {
@@ -72,8 +96,8 @@ type Service struct {
 	accounts  accountService // nil in a build without accounts: then every address has one
 	learner   learner        // nil in a build without one
 
-	// messages and bytes are what is held.
-	messages, bytes atomic.Int64
+	// messages and bytes are what is held, refused how often there was no room.
+	messages, bytes, refused atomic.Int64
 
 	// tick tells the digests' goroutine to look at the clock.
 	tick    func() (ticks <-chan time.Time, stop func())
@@ -111,7 +135,7 @@ func (*Service) Module() core.Info {
 
 // Migrations gives the tables of the quarantine.
 func (*Service) Migrations() store.Migrations {
-	return store.Migrations{Module: "quarantine", Steps: []string{schema}}
+	return store.Migrations{Module: "quarantine", Steps: []string{schema, schema2}}
 }
 
 // Provision takes the store and the clock, and finds the other services.
@@ -171,16 +195,28 @@ func exceptNotFound(err error) error {
 func (s *Service) Measure() []core.Figure {
 	return []core.Figure{
 		{Name: "messages", Help: "Messages that are held.", Value: float64(s.messages.Load())},
-		{Name: "bytes", Help: "Bytes of the messages that are held.", Value: float64(s.bytes.Load())},
+		{Name: "bytes", Help: "Bytes that count for the messages that are held, with their entries.", Value: float64(s.bytes.Load())},
+		{Name: "refused", Help: "Messages since the start that were not held for want of room.", Value: float64(s.refused.Load())},
 	}
 }
 
+// Report says how much is held.
+func (s *Service) Report() string {
+	messages := s.messages.Load()
+	if messages <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("messages that are held: %d, of %d KB together", messages, (s.bytes.Load()+1<<10-1)>>10)
+}
+
 // RemoveAccount takes all shares of an account away within the caller's transaction,
-// and whom it has allowed. The rows go with the next Sweep, in small steps.
+// and whom it has allowed. An account has maxPerAccount shares at most; their rows go
+// with the next Sweep, in small steps.
 func (*Service) RemoveAccount(tx *store.Tx, address string) error {
 	for _, query := range [...]string{
 		`UPDATE quarantine_shares SET account = '', digest = NULL WHERE account = ?`,
 		`DELETE FROM quarantine_allowed WHERE scope = ?`,
+		`DELETE FROM quarantine_sizes WHERE domain = ?`,
 	} {
 		if _, err := tx.Exec(query, address); err != nil {
 			return fmt.Errorf("empty quarantine of %s: %w", address, err)
@@ -191,6 +227,8 @@ func (*Service) RemoveAccount(tx *store.Tx, address string) error {
 
 // Sweep deletes the shares of accounts that were removed, and what has expired.
 func (s *Service) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, err error) {
+	var old []string
+	defer func() { s.tellExpired(tx, old) }()
 	for _, next := range [...]struct {
 		query string
 		args  []any
@@ -210,9 +248,26 @@ func (s *Service) Sweep(tx *store.Tx, now time.Time, limit int) (removed int, er
 			if err != nil {
 				return removed, fmt.Errorf("delete old messages of quarantine: %w", err)
 			}
+			if len(next.args) > 0 && (len(old) == 0 || old[len(old)-1] != id) {
+				old = append(old, id)
+			}
 		}
 	}
-	return removed, nil
+	result, err := tx.Exec(`DELETE FROM quarantine_ended WHERE id IN (SELECT id FROM quarantine_ended WHERE expires <= ? LIMIT ?)`, now, limit-removed)
+	if err != nil {
+		return removed, fmt.Errorf("forget what became of old messages of quarantine: %w", err)
+	}
+	return removed + int(result.RowsAffected), nil
+}
+
+// tellExpired says which messages are gone for good, once they are.
+func (s *Service) tellExpired(tx *store.Tx, ids []string) {
+	const shown = 10
+	if len(ids) > 0 {
+		tx.AfterCommit(func() {
+			s.log.Info("messages of the quarantine have expired", zap.Int("messages", len(ids)), zap.Strings("first", ids[:min(len(ids), shown)]))
+		})
+	}
 }
 
 // sweepMessage deletes at most limit shares of a message, of removed accounts only or
@@ -231,7 +286,14 @@ func (s *Service) sweepMessage(tx *store.Tx, id string, gone bool, limit int, re
 		return err
 	}
 	*removed += len(list)
-	return s.end(tx, row, list)
+	if err := s.end(tx, row, list); err != nil || gone {
+		return err
+	}
+	left, err := has(tx, `SELECT 1 FROM quarantine_messages WHERE id = ?`, id)
+	if err != nil || left {
+		return err
+	}
+	return s.note(tx, row, nil, expired, "")
 }
 
 var (
@@ -241,4 +303,5 @@ var (
 	_ core.Cleaner     = (*Service)(nil)
 	_ core.Sweeper     = (*Service)(nil)
 	_ core.Measurer    = (*Service)(nil)
+	_ core.Reporter    = (*Service)(nil)
 )

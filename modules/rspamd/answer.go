@@ -118,17 +118,14 @@ func plainText(raw json.RawMessage) (string, bool) {
 // parseAnswer reads the answer to /checkv2.
 func parseAnswer(text []byte) (answer, error) {
 	var raw rawAnswer
-	if len(text) > maxAnswer {
-		return answer{}, fmt.Errorf("it is longer than %d bytes", maxAnswer)
-	}
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return answer{}, fmt.Errorf("it is no JSON of the right form: %s", mail.Printable(err.Error(), maxText))
+		return answer{}, formError{fmt.Errorf("it is no JSON of the right form: %s", mail.Printable(err.Error(), maxText))}
 	}
 	if raw.Action == nil || *raw.Action == "" || raw.Score == nil {
-		return answer{}, errors.New("it has no action or no score")
+		return answer{}, formError{errors.New("it has no action or no score")}
 	}
 	if !sensible(*raw.Score) {
-		return answer{}, fmt.Errorf("its score is not between -%d and %d", int(maxScore), int(maxScore))
+		return answer{}, formError{fmt.Errorf("its score is not between -%d and %d", int(maxScore), int(maxScore))}
 	}
 	a := answer{
 		action: mail.Printable(*raw.Action, maxName), score: *raw.Score + 0, // -0 becomes 0
@@ -143,8 +140,10 @@ func parseAnswer(text []byte) (answer, error) {
 	a.message, _ = plainText(raw.Messages["smtp_message"])
 	a.instead, _ = plainText(raw.Milter["reject"])
 	var err error
-	a.changes, err = parseChanges(raw.Milter, raw.Signatures)
-	return a, err
+	if a.changes, err = parseChanges(raw.Milter, raw.Signatures); err != nil {
+		return answer{}, formError{err}
+	}
+	return a, nil
 }
 
 func sensible(score float64) bool { return math.Abs(score) <= maxScore }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/mail"
-	"github.com/mox-like/mox-like/modules/rspamd/rspamdtest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // fourKilobytes is a message of that size.
@@ -17,15 +17,7 @@ func fourKilobytes() string {
 // BenchmarkRspamd has a message of 4 KB judged by a real rspamd with one normal
 // worker, one after the other and four at once.
 func BenchmarkRspamd(b *testing.B) {
-	d, err := rspamdtest.Start(rspamdtest.Options{Hyperscan: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := d.Stop(); err != nil {
-			b.Error(err)
-		}
-	})
+	d := daemon.Run(b, daemon.Rspamd{Hyperscan: true})
 	raw := fourKilobytes()
 	judge := func(b *testing.B, r *Rspamd) {
 		b.Helper()
@@ -58,7 +50,7 @@ func BenchmarkRspamd(b *testing.B) {
 // BenchmarkHandler is what the handler itself costs, beside the connection: fields,
 // answer and marks.
 func BenchmarkHandler(b *testing.B) {
-	r := newHandler(b, daemon.TCP, nil)
+	r := newHandler(b, rspamd.TCP, nil)
 	raw := fourKilobytes()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -169,11 +169,11 @@ func transfer(raw, reply string) string {
 
 func TestServer(t *testing.T) {
 	t.Parallel()
-	address := serve(t, block(daemon.Unix))
+	address := serve(t, block(rspamd.Unix))
 	coretest.Dialog(t, address, transfer(header+"\r\n"+gtube("X"), "550 5.7.1 Gtube pattern (id *"))
 	coretest.Dialog(t, address, transfer(letter(""), "250 2.0.0 OK: kept as ID"))
 	coretest.Dialog(t, address, transfer(letter("X-Test-Action: soft reject\r\nX-Test-Message: Later please\r\n"), "451 4.7.1 Later please (id *"))
-	lenient := serve(t, block(daemon.TCP, `reject = "tag"`))
+	lenient := serve(t, block(rspamd.TCP, `reject = "tag"`))
 	coretest.Dialog(t, lenient, transfer(header+"\r\n"+gtube("X"), "250 2.0.0 OK: kept as ID"))
 }
 

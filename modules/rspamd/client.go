@@ -16,9 +16,11 @@ import (
 	"github.com/mox-like/mox-like/core/mail"
 )
 
-// Bounds of an answer. Real ones have a few KB.
+// Bounds of an answer. Real ones have a few KB, but the sender has a say in that: it
+// lists the URLs and addresses of the message.
 const (
-	maxAnswer       = 1 << 20
+	maxAnswer       = 4 << 20  // bytes that are kept
+	maxRead         = 32 << 20 // bytes in all
 	maxAnswerFields = 16 << 10
 )
 
@@ -70,9 +72,10 @@ type response struct {
 	body   []byte
 }
 
-// post sends a message. It returns with ctx, and reads nothing of the message any
+// post sends a message. What a worker says is read by read, or readAll where it has
+// refused the command. Post returns with ctx, and reads nothing of the message any
 // more once it has.
-func (s server) post(ctx context.Context, command string, fields http.Header, message content) (response, error) {
+func (s server) post(ctx context.Context, command string, fields http.Header, message content, read func(io.Reader) ([]byte, error)) (response, error) {
 	source := &source{open: message.open}
 	defer source.close()
 	host := "localhost"
@@ -98,14 +101,26 @@ func (s server) post(ctx context.Context, command string, fields http.Header, me
 		return response{}, s.explain(ctx, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = fmt.Errorf("its answer is longer than %d bytes", maxAnswer)
+	if answer.StatusCode != http.StatusOK {
+		read = readAll
 	}
+	body, err := read(answer.Body)
 	if err != nil {
 		return response{}, s.explain(ctx, err)
 	}
 	return response{code: answer.StatusCode, status: answer.Status, body: body}, nil
+}
+
+// maxSaid bounds an answer other than to /checkv2.
+const maxSaid = 1 << 20
+
+// readAll reads a short answer.
+func readAll(in io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(in, maxSaid+1))
+	if err == nil && len(body) > maxSaid {
+		err = fmt.Errorf("its answer is longer than %d bytes", maxSaid)
+	}
+	return body, err
 }
 
 // explain says what was tried.
@@ -121,6 +136,9 @@ func (s server) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("ask rspamd at %s: %w", s.address, ctx.Err())
 	case isNetwork && network.Op == "dial":
 		return fmt.Errorf("connect to rspamd at %s: %w; check that rspamd runs and listens there", s.address, err)
+	}
+	if _, isForm := errors.AsType[formError](err); isForm {
+		return fmt.Errorf("read answer of rspamd at %s: %w; is it a normal worker that listens there?", s.address, err)
 	}
 	return fmt.Errorf("ask rspamd at %s: %w", s.address, err)
 }
@@ -166,22 +184,27 @@ type client struct {
 }
 
 // check has rspamd judge a message of a client's network. It ends when ctx does;
-// the error is backend.ErrBusy when rspamd could not be asked in time.
+// the error is backend.ErrBusy when rspamd could not be asked in time, and errTooMuch
+// if that is the message's fault.
 func (c *client) check(ctx context.Context, network netip.Prefix, fields http.Header, message *mail.Rendering) (answer, error) {
 	if err := c.gate.Enter(ctx, network); err != nil {
 		return answer{}, fmt.Errorf("wait for rspamd at %s: %w", c.server.address, err)
 	}
 	defer c.gate.Leave()
-	said, err := c.server.post(ctx, "checkv2", fields, content{message.Size(), message.Reader})
+	said, err := c.server.post(ctx, "checkv2", fields, content{message.Size(), message.Reader}, extract)
 	if err != nil {
 		return answer{}, err
 	}
-	if said.code != http.StatusOK {
+	switch said.code {
+	case http.StatusOK:
+	case http.StatusRequestEntityTooLarge:
+		return answer{}, fmt.Errorf("%w: rspamd at %s: %w", errTooLarge, c.server.address, said.fault())
+	default:
 		return answer{}, fmt.Errorf("ask rspamd at %s: %w", c.server.address, said.fault())
 	}
 	found, err := parseAnswer(said.body)
 	if err != nil {
-		return answer{}, fmt.Errorf("read answer of rspamd at %s: %w; is it a normal worker that listens there?", c.server.address, err)
+		return answer{}, c.server.explain(ctx, err)
 	}
 	return found, nil
 }

@@ -64,7 +64,7 @@ func faulty() map[string]struct{ answer, want string } {
 		"gzip":            {gzipped(), "no JSON of the right form"},
 		"empty":           {said(""), "no JSON of the right form"},
 		"cut":             {said(seen)[:400], "unexpected EOF"},
-		"huge":            {said(seen + strings.Repeat(" ", 2<<20)), "longer than 1048576 bytes"},
+		"huge error":      {strings.Replace(said(strings.Repeat(" ", 2<<20)), "200 OK", "500 Internal", 1), "longer than 1048576 bytes"},
 		"endless fields":  {"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", "ask rspamd at tcp:127.0.0.1:"},
 		"deep":            {said(`{"action":"reject","score":1,"milter":` + strings.Repeat(`{"a":`, 20000)), "no JSON of the right form"},
 		"no verdict":      {said(`{}`), "no action or no score"},
@@ -184,7 +184,7 @@ func TestMessageIsLeftAlone(t *testing.T) {
 	var reading atomic.Int64
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := newServer(t, address).post(ctx, "checkv2", make(http.Header), content{1 << 40, func() io.Reader { return counting{&reading} }})
+	_, err := newServer(t, address).post(ctx, "checkv2", make(http.Header), content{1 << 40, func() io.Reader { return counting{&reading} }}, extract)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
@@ -252,9 +252,9 @@ func TestEarlyAnswer(t *testing.T) {
 		_, _ = io.Copy(io.Discard, conn)
 	})
 	raw := letter("") + strings.Repeat("x", 5<<20)
-	_, err := newHandler(t, address, nil).Handle(t.Context(), newTransaction(t, raw))
-	if err == nil || !strings.Contains(err.Error(), "it says 413 Too large") {
-		t.Errorf("error %v", err)
+	got, err := newHandler(t, address, func(r *Rspamd) { r.TooLarge = "reject" }).Handle(t.Context(), newTransaction(t, raw))
+	if want := mail.NewReply(552, 3, 4, "Message is too large to be checked for spam"); err != nil || got.Reply != want || !strings.Contains(got.Reason, "it says 413 Too large") {
+		t.Errorf("verdict %+v, %v", got, err)
 	}
 }
 

@@ -14,24 +14,24 @@ func TestConformance(t *testing.T) {
 		{Config: block("http://127.0.0.1:11333"), Attribute: "address"},
 		{Config: block("unix:/" + strings.Repeat("x", 107)), Attribute: "address"},
 		{Config: block("tcp:127.0.0.1"), Attribute: "address"},
-		{Config: block(daemon.TCP, `password = "a\nb"`), Attribute: "password"},
-		{Config: block(daemon.TCP, `password = "`+strings.Repeat("x", 257)+`"`), Attribute: "password"},
-		{Config: block(daemon.TCP, `reject = "drop"`), Attribute: "reject", Code: "config/bad-value"},
-		{Config: block(daemon.TCP, `add_header = "drop"`), Attribute: "add_header", Code: "config/bad-value"},
-		{Config: block(daemon.TCP, `greylist = "tag"`), Attribute: "greylist", Code: "config/bad-value"},
-		{Config: block(daemon.TCP, `rewrite_subject = "maybe"`), Attribute: "rewrite_subject"},
-		{Config: block(daemon.TCP, "quarantine_score = -1"), Attribute: "quarantine_score"},
-		{Config: block(daemon.TCP, "quarantine_score = 10", "reject_score = 5"), Attribute: "quarantine_score"},
-		{Config: block(daemon.TCP, "reject_score = -1"), Attribute: "reject_score"},
-		{Config: block(daemon.TCP, "weight = -1"), Attribute: "weight"},
-		{Config: block(daemon.TCP, `too_large = "drop"`), Attribute: "too_large", Code: "config/bad-value"},
-		{Config: block(daemon.TCP, `max_size = "1"`), Attribute: "max_size"},
-		{Config: block(daemon.TCP, "max_connections = 0"), Attribute: "max_connections"},
-		{Config: block(daemon.TCP, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
-		{Config: block(daemon.TCP, "learn = true"), Attribute: "learn"},
-		{Config: block(daemon.TCP, "learn = true", `controller = "tcp:x"`), Attribute: "controller"},
-		{Config: block(daemon.TCP, `controller = "unix:/`+strings.Repeat("x", 107)+`"`), Attribute: "controller"},
-		{Config: block(daemon.TCP, `stage = "rcpt"`), Attribute: "stage"},
+		{Config: block(rspamd.TCP, `password = "a\nb"`), Attribute: "password"},
+		{Config: block(rspamd.TCP, `password = "`+strings.Repeat("x", 257)+`"`), Attribute: "password"},
+		{Config: block(rspamd.TCP, `reject = "drop"`), Attribute: "reject", Code: "config/bad-value"},
+		{Config: block(rspamd.TCP, `add_header = "drop"`), Attribute: "add_header", Code: "config/bad-value"},
+		{Config: block(rspamd.TCP, `greylist = "tag"`), Attribute: "greylist", Code: "config/bad-value"},
+		{Config: block(rspamd.TCP, `rewrite_subject = "maybe"`), Attribute: "rewrite_subject"},
+		{Config: block(rspamd.TCP, "quarantine_score = -1"), Attribute: "quarantine_score"},
+		{Config: block(rspamd.TCP, "quarantine_score = 10", "reject_score = 5"), Attribute: "quarantine_score"},
+		{Config: block(rspamd.TCP, "reject_score = -1"), Attribute: "reject_score"},
+		{Config: block(rspamd.TCP, "weight = -1"), Attribute: "weight"},
+		{Config: block(rspamd.TCP, `too_large = "drop"`), Attribute: "too_large", Code: "config/bad-value"},
+		{Config: block(rspamd.TCP, `max_size = "1"`), Attribute: "max_size"},
+		{Config: block(rspamd.TCP, "max_connections = 0"), Attribute: "max_connections"},
+		{Config: block(rspamd.TCP, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
+		{Config: block(rspamd.TCP, "learn = true"), Attribute: "learn"},
+		{Config: block(rspamd.TCP, "learn = true", `controller = "tcp:x"`), Attribute: "controller"},
+		{Config: block(rspamd.TCP, `controller = "unix:/`+strings.Repeat("x", 107)+`"`), Attribute: "controller"},
+		{Config: block(rspamd.TCP, `stage = "rcpt"`), Attribute: "stage"},
 	}
 	suite := coretest.HandlerSuite{
 		ID: "handler.rspamd", Bad: bad, Rounds: 3,
@@ -41,9 +41,9 @@ func TestConformance(t *testing.T) {
 	for _, settings := range []string{
 		`too_large = "reject"`,
 		"too_large = \"defer\"\nreject = \"quarantine\"\ngreylist = \"defer\"\nadd_header = \"quarantine\"",
-		"too_large = \"quarantine\"\nreject = \"tag\"\nquarantine_score = 5\nreject_score = 25\nlearn = true\ncontroller = \"" + daemon.Controller.String() + "\"",
+		"too_large = \"quarantine\"\nreject = \"tag\"\nquarantine_score = 5\nreject_score = 25\nlearn = true\ncontroller = \"" + rspamd.Controller.String() + "\"",
 	} {
-		suite.Config = block(daemon.Unix, settings, `max_size = "2KB"`, "max_connections = 2")
+		suite.Config = block(rspamd.Unix, settings, `max_size = "2KB"`, "max_connections = 2")
 		coretest.TestHandler(t, suite)
 	}
 }

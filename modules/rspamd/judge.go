@@ -92,9 +92,11 @@ func (r *Rspamd) rejected(found answer) consequence {
 // gives the verdict.
 func (r *Rspamd) judge(tx *mail.Transaction, found answer, head []byte, took time.Duration) mail.Verdict {
 	c := r.consequence(found)
-	found.changes.apply(tx, head)
-	if r.RewriteSubject && found.action == actionSubject && found.subject != "" {
-		rewriteSubject(tx, found.subject)
+	if !tx.Monitored {
+		found.changes.apply(tx, head)
+		if r.RewriteSubject && found.action == actionSubject && found.subject != "" {
+			rewriteSubject(tx, found.subject)
+		}
 	}
 	mark(tx, found, c.spam)
 	if found.action == actionGreylist {

@@ -50,7 +50,7 @@ func (t *teacher) teach(ctx context.Context, account string, spam bool, message 
 	if to := headerValue(account, maxValue); to != "" {
 		fields.Set("Deliver-To", to)
 	}
-	said, err := t.server.post(ctx, command, fields, content{size, once(message)})
+	said, err := t.server.post(ctx, command, fields, content{size, once(message)}, readAll)
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}

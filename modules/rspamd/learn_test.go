@@ -21,7 +21,7 @@ import (
 	"github.com/mox-like/mox-like/core/backend"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
-	"github.com/mox-like/mox-like/modules/rspamd/rspamdtest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // spam is a message with words that a clean one has not.
@@ -40,16 +40,8 @@ func ham(n int) string {
 // TestLearn teaches the real rspamd, which judges otherwise afterwards.
 func TestLearn(t *testing.T) {
 	t.Parallel()
-	d, err := rspamdtest.Start(rspamdtest.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	teacher := newTeacher(t, d.Controller, rspamdtest.Password)
+	d := daemon.Run(t, daemon.Rspamd{})
+	teacher := newTeacher(t, d.Controller, daemon.RspamdPassword)
 	judge := func(address backend.Address, raw string) mail.Verdict {
 		t.Helper()
 		got, err := newHandler(t, address, nil).Handle(t.Context(), newTransaction(t, raw))
@@ -74,7 +66,7 @@ func TestLearn(t *testing.T) {
 	lesson(spam(1), true)
 	lesson("Subject: a\r\n\r\nb\r\n", true) // too short to learn from
 	lesson("", false)
-	if got := judge(daemon.TCP, spam(100)); strings.Contains(got.Reason, "BAYES") {
+	if got := judge(rspamd.TCP, spam(100)); strings.Contains(got.Reason, "BAYES") {
 		t.Fatalf("one who has not learnt says %q", got.Reason)
 	}
 	if got := judge(d.TCP, spam(100)); !strings.Contains(got.Reason, "BAYES_SPAM") {
@@ -85,12 +77,12 @@ func TestLearn(t *testing.T) {
 	}
 	// A wrong password is said so, and not what it is.
 	const wrong = "another password"
-	err = newTeacher(t, d.Controller, wrong).teach(t.Context(), "user@example.test", true, strings.NewReader(ham(300)), int64(len(ham(300))))
+	err := newTeacher(t, d.Controller, wrong).teach(t.Context(), "user@example.test", true, strings.NewReader(ham(300)), int64(len(ham(300))))
 	if err == nil || !strings.Contains(err.Error(), "401 Unauthorized: set password") || strings.Contains(err.Error(), wrong) {
 		t.Errorf("with a wrong password: %v", err)
 	}
 	// The normal worker does not learn.
-	err = newTeacher(t, d.TCP, rspamdtest.Password).teach(t.Context(), "user@example.test", true, strings.NewReader(spam(300)), int64(len(spam(300))))
+	err = newTeacher(t, d.TCP, daemon.RspamdPassword).teach(t.Context(), "user@example.test", true, strings.NewReader(spam(300)), int64(len(spam(300))))
 	if err == nil || !strings.Contains(err.Error(), "500 invalid command") {
 		t.Errorf("at the normal worker: %v", err)
 	}
@@ -219,13 +211,13 @@ func TestRegisters(t *testing.T) {
 	t.Parallel()
 	sandbox := coretest.New(t, coretest.Options{})
 	room := coretest.Service[*classroom](t, sandbox)
-	coretest.Load[*Rspamd](t, sandbox, "handler.rspamd", block(daemon.TCP))
+	coretest.Load[*Rspamd](t, sandbox, "handler.rspamd", block(rspamd.TCP))
 	if len(room.taught) != 0 {
 		t.Errorf("without learn: %v", room.taught)
 	}
-	settings := fmt.Sprintf("learn = true\ncontroller = %q\npassword = %q", daemon.Controller, rspamdtest.Password)
-	handler := coretest.Load[*Rspamd](t, sandbox, "handler.rspamd", block(daemon.TCP, settings))
-	name := "rspamd " + daemon.Controller.String()
+	settings := fmt.Sprintf("learn = true\ncontroller = %q\npassword = %q", rspamd.Controller, daemon.RspamdPassword)
+	handler := coretest.Load[*Rspamd](t, sandbox, "handler.rspamd", block(rspamd.TCP, settings))
+	name := "rspamd " + rspamd.Controller.String()
 	if room.taught[name] != 1 {
 		t.Errorf("registered %v, want %q", room.taught, name)
 	}

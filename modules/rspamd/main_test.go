@@ -15,21 +15,21 @@ import (
 	"github.com/mox-like/mox-like/core/config"
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
-	"github.com/mox-like/mox-like/modules/rspamd/rspamdtest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
-// daemon is the rspamd of this package's tests. It takes a second to start, so
+// rspamd is the daemon of this package's tests. It takes a second to start, so
 // there is one for all.
-var daemon *rspamdtest.Daemon
+var rspamd *daemon.Daemon
 
 func TestMain(m *testing.M) {
 	var err error
-	if daemon, err = rspamdtest.Start(rspamdtest.Options{}); err != nil {
+	if rspamd, err = (daemon.Rspamd{}).Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
-	if err := errors.Join(daemon.Stop(), goleak.Find()); err != nil {
+	if err := errors.Join(rspamd.Stop(), goleak.Find()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

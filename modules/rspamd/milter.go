@@ -214,10 +214,7 @@ type placedField struct {
 // Head has those that were added, and below them those that came, without those
 // that were removed.
 func placedFields(came []mail.HeaderField, head []byte) []placedField {
-	section, _, err := mail.ParseHeaderSection(head)
-	if err != nil {
-		return nil // it was larger than what is taken in, since much was added
-	}
+	section := mail.SplitRendered(head)
 	fields := make([]placedField, len(section.Fields))
 	last := len(came) - 1
 	for i, f := range slices.Backward(section.Fields) {

@@ -38,7 +38,7 @@ func TestRspamdsFields(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tx := newTransaction(t, letter(test.fields+"X-Test-Milter: "+test.milter+"\r\n"))
-			got, err := newHandler(t, daemon.TCP, nil).Handle(t.Context(), tx)
+			got, err := newHandler(t, rspamd.TCP, nil).Handle(t.Context(), tx)
 			if err != nil || got.Action != mail.ActionContinue {
 				t.Fatalf("verdict %+v, %v", got, err)
 			}

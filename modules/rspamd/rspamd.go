@@ -42,6 +42,9 @@ func init() { core.Register(&Rspamd{}) }
 // at all, and such fields in a message are the sender's: who filters by them needs
 // on_error = "defer" and no way past the handler.
 //
+// In mode monitor the message is marked, and neither its other fields nor its
+// subject are changed.
+//
 // A trial is judged like a message; rspamd keeps it out of its history and
 // statistics, but not out of its own automatic learning, greylisting and rate
 // limits, where those are on.
@@ -80,7 +83,10 @@ type Rspamd struct {
 	MaxSize config.Size `config:"max_size,fileonly" default:"10MB" min:"1KB" max:"64MB"`
 	// TooLarge is what happens to a message over max_size. accept lets it pass
 	// unjudged, with "Not scanned" in X-Spam-Status; tag adds the tag
-	// rspamd=too-large.
+	// rspamd=too-large. It is the same for a message that rspamd itself finds too
+	// large. One to which the answer is longer than is read (32 MiB, 4 MiB of them
+	// without URLs and addresses) does not pass: quarantine and defer are done, and in
+	// place of the others it is refused with 550.
 	TooLarge string `config:"too_large" default:"accept" values:"accept,tag,quarantine,reject,defer"`
 	// MaxConnections is how many messages rspamd judges at once for this server;
 	// others wait, for a quarter of timeout, and are then deferred.
@@ -96,7 +102,7 @@ type Rspamd struct {
 
 	client  *client
 	teacher *teacher
-	school  school
+	school  school // nil if nobody is taught
 	forget  func()
 	name    string
 	host    string
@@ -131,7 +137,7 @@ func (r *Rspamd) Provision(c *core.Context) error {
 		return err
 	}
 	r.client = &client{server: worker, gate: gate}
-	if !r.Learn || r.Controller.Name == "" {
+	if !r.Learn || r.Controller.Name == "" || c.Trial() {
 		return nil
 	}
 	r.Controller.Resolve(c.Path)
@@ -209,6 +215,10 @@ func (r *Rspamd) Handle(ctx context.Context, tx *mail.Transaction) (mail.Verdict
 		// Many messages at once are no fault of rspamd's, for which on_error might let
 		// them pass unjudged.
 		return mail.Defer(mail.NewReply(451, 3, 2, "Spam filter is busy, try again later"), err.Error()), nil
+	case errors.Is(err, errTooLarge):
+		return r.tooLarge(tx, "not judged: "+err.Error()), nil
+	case errors.Is(err, errTooMuch):
+		return r.tooComplex(tx, "not judged: "+err.Error()), nil
 	case err != nil:
 		return mail.Verdict{}, err
 	}
@@ -229,6 +239,24 @@ func (r *Rspamd) tooLarge(tx *mail.Transaction, reason string) mail.Verdict {
 		return mail.Defer(mail.NewReply(452, 3, 4, "Message is too large to be checked for spam now"), reason)
 	default:
 		return mail.Continue(reason)
+	}
+}
+
+// errTooLarge is returned for a message that rspamd finds too large.
+var errTooLarge = errors.New("message is too large for rspamd")
+
+// tooComplex is what happens to a message that is judged, but has the answer be longer
+// than is read: who sends it knows what he does, so it does not pass.
+func (r *Rspamd) tooComplex(tx *mail.Transaction, reason string) mail.Verdict {
+	const text = "Message is too complex to be checked for spam"
+	tx.AddHeaderField(fieldStatus, "No, Not scanned (too complex)")
+	switch r.TooLarge {
+	case "quarantine":
+		return mail.Quarantine(reason)
+	case "defer":
+		return mail.Defer(mail.NewReply(451, 6, 0, text), reason)
+	default:
+		return mail.Reject(mail.NewReply(550, 6, 0, text), reason)
 	}
 }
 

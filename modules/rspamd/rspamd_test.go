@@ -53,7 +53,7 @@ func TestActions(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, address := range []backend.Address{daemon.TCP, daemon.Unix} {
+			for _, address := range []backend.Address{rspamd.TCP, rspamd.Unix} {
 				tx := newTransaction(t, test.raw)
 				got, err := newHandler(t, address, test.set).Handle(t.Context(), tx)
 				if err != nil {
@@ -96,7 +96,7 @@ func TestSubject(t *testing.T) {
 			t.Parallel()
 			raw := "Subject: " + test.subject + "\r\nFrom: alice@example.org\r\nSubject: Another\r\n\r\n" + gtube("Z")
 			tx := newTransaction(t, raw)
-			got, err := newHandler(t, daemon.TCP, nil).Handle(t.Context(), tx)
+			got, err := newHandler(t, rspamd.TCP, nil).Handle(t.Context(), tx)
 			if err != nil || got.Action != mail.ActionContinue {
 				t.Fatalf("verdict %+v, %v", got, err)
 			}
@@ -113,7 +113,7 @@ func TestSubject(t *testing.T) {
 			}
 			// Without rewrite_subject the message is marked only.
 			tx = newTransaction(t, raw)
-			if _, err := newHandler(t, daemon.TCP, func(r *Rspamd) { r.RewriteSubject = false }).Handle(t.Context(), tx); err != nil {
+			if _, err := newHandler(t, rspamd.TCP, func(r *Rspamd) { r.RewriteSubject = false }).Handle(t.Context(), tx); err != nil {
 				t.Fatal(err)
 			}
 			if h := fieldsOf(t, tx); h.Count("Subject") != 2 || h.Get(fieldSpam) != "Yes" {
@@ -130,7 +130,7 @@ func TestRequest(t *testing.T) {
 		t.Helper()
 		tx := newTransaction(t, letter("X-Test-Request: 1\r\n"))
 		change(tx)
-		got, err := newHandler(t, daemon.Unix, nil).Handle(t.Context(), tx)
+		got, err := newHandler(t, rspamd.Unix, nil).Handle(t.Context(), tx)
 		if err != nil || got.Action != mail.ActionContinue {
 			t.Fatalf("verdict %+v, %v", got, err)
 		}
@@ -191,7 +191,7 @@ func TestFieldsAreOurs(t *testing.T) {
 		"X-Rspamd-Action: no action\r\nX-Spamd-Result: forged\r\nX-Spam-Flag: NO\r\nX-Spammer: stays\r\nX-Test-Score: 7\r\n")
 	tx := newTransaction(t, raw)
 	tx.AddHeaderField(fieldFlag, "of another handler")
-	if _, err := newHandler(t, daemon.TCP, nil).Handle(t.Context(), tx); err != nil {
+	if _, err := newHandler(t, rspamd.TCP, nil).Handle(t.Context(), tx); err != nil {
 		t.Fatal(err)
 	}
 	var fields []string
@@ -261,7 +261,7 @@ func TestTooLarge(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newHandler(t, daemon.Unix, func(r *Rspamd) { r.MaxConnections = 4 })
+	r := newHandler(t, rspamd.Unix, func(r *Rspamd) { r.MaxConnections = 4 })
 	var wg sync.WaitGroup
 	for i := range 40 {
 		wg.Go(func() {

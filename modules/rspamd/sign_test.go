@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/mox-like/mox-like/modules/rspamd/rspamdtest"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // TestSigns has rspamd sign what an account sends: the signature is in the message
@@ -30,19 +30,11 @@ func TestSigns(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := rspamdtest.Start(rspamdtest.Options{Local: map[string]string{
+	d := daemon.Run(t, daemon.Rspamd{Local: map[string]string{
 		"dkim.conf": "check_local = false;\n",
 		"dkim_signing.conf": fmt.Sprintf("sign_authenticated = true;\nallow_username_mismatch = true;\nallow_hdrfrom_mismatch = true;\n"+
 			"use_domain = \"header\";\ntry_fallback = true;\npath = %q;\nselector = \"one\";\n", path),
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	tx := newTransaction(t, letter(""))
 	tx.Session.User = "alice@example.org"
 	if _, err := newHandler(t, d.TCP, nil).Handle(t.Context(), tx); err != nil {

@@ -158,14 +158,15 @@ func (in *intake) broken(err error) {
 	in.fail(mail.Defer(reply, fmt.Sprintf("spool message: %v", err)))
 }
 
-// message ends the intake and gives the message; the fault says why if there is
-// none.
+// message ends the intake and gives the message, each time that it is called; the
+// fault says why if there is none.
 func (in *intake) message() *mail.Message {
 	if in.cr && !in.normalise {
 		in.refuse(bareNewline)
 	}
 	if in.lineN > 0 && in.fault.Action == mail.ActionContinue {
 		in.store(crlf) // the last chunk of BDAT need not end a line
+		in.lineN = 0
 	}
 	if in.fault.Action != mail.ActionContinue {
 		return nil

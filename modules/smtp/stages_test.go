@@ -165,7 +165,7 @@ func TestVerdicts(t *testing.T) {
 			<- 250 2.0.0 OK: kept as ID
 			-> QUIT
 			<- 221 *
-			EOF`, []trace.Kind{one}, "accept"},
+			EOF`, []trace.Kind{one}, "quarantine"},
 		{"text that is not fit for a reply", at(mail.StageData, "", reject("bad\r\n250 2.0.0 OK\tn\u00f6 "+strings.Repeat("x", 500))), hello + envelope + message + `
 			<- 550 5.7.1 bad??250 2.0.0 OK?n? ` + strings.Repeat("x", 379) + ` (id ID)
 			-> QUIT

@@ -23,6 +23,10 @@ type reception struct {
 	size    int64
 }
 
+// Encrypts tells that a client comes over TLS: where it must from the first byte on,
+// and wherever it has logged in, since that is offered over TLS alone.
+func (l *Listener) Encrypts(loggedIn bool) bool { return loggedIn || l.TLS == tlsImplicit }
+
 // Receive takes a message in for a trial, as DATA would. It is bounded by
 // max_message_size, like any other.
 func (l *Listener) Receive(content io.Reader) (core.Reception, error) {

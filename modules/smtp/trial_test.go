@@ -53,9 +53,16 @@ func TestReceive(t *testing.T) {
 				t.Errorf("%s: %d bytes, %v", name, r.Size(), err)
 			}
 		}
+		again := mail.NewTransaction("check-1-2", &mail.Session{Helo: "h"}, time.Unix(0, 0))
+		if v := r.Data(again); v.Reply != verdict.Reply || (tx.Message == nil) != (again.Message == nil) || tx.Message != nil && tx.Message.Size != again.Message.Size {
+			t.Errorf("%s, for another transaction: %+v, %+v", name, v, again.Message)
+		}
 		if err := r.Close(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if l.Encrypts(false) || !l.Encrypts(true) || !(&Listener{Settings: Settings{TLS: tlsImplicit}}).Encrypts(false) {
+		t.Error("TLS goes without saying with a login, and where it is implicit")
 	}
 	e := new(endless)
 	r, err := l.Receive(e)

@@ -3,7 +3,6 @@ package spamassassin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mox-like/mox-like/core/backend"
+	"github.com/mox-like/mox-like/core/coretest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -158,11 +158,7 @@ func TestHangEndsWithTheDeadline(t *testing.T) {
 
 func TestNoDaemonIsAnError(t *testing.T) {
 	t.Parallel()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/spamd.sock"}, {Network: "tcp", Name: fmt.Sprint("127.0.0.1:", port)}} {
+	for _, address := range []backend.Address{{Network: "unix", Name: "/nowhere/spamd.sock"}, {Network: "tcp", Name: coretest.Faulty(t, coretest.FaultRefused, "").Address}} {
 		tx := newTransaction(t, "X-Spam-Flag: NO\r\n"+letter)
 		verdict, err := newHandler(address, nil).Handle(t.Context(), tx)
 		if err == nil {

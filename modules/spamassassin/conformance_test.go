@@ -7,6 +7,7 @@ import (
 
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 // block is a block of the handler in the file.
@@ -21,21 +22,21 @@ func TestConformance(t *testing.T) {
 		{Config: block("unix:"), Attribute: "address"},
 		{Config: block("unix:/" + strings.Repeat("x", 107)), Attribute: "address"},
 		{Config: block("tcp:127.0.0.1"), Attribute: "address"},
-		{Config: block(spamd.tcp, `user = "a b"`), Attribute: "user"},
-		{Config: block(spamd.tcp, `user = "../root"`), Attribute: "user"},
-		{Config: block(spamd.tcp, `learn = "perhaps"`), Attribute: "learn", Code: "config/wrong-type"},
-		{Config: block(spamd.tcp, "tag = -1"), Attribute: "tag"},
-		{Config: block(spamd.tcp, "tag = 6"), Attribute: "tag"},
-		{Config: block(spamd.tcp, "tag = 11", "quarantine = 0"), Attribute: "tag"},
-		{Config: block(spamd.tcp, "quarantine = 4"), Attribute: "quarantine"},
-		{Config: block(spamd.tcp, "quarantine = 12"), Attribute: "quarantine"},
-		{Config: block(spamd.tcp, "reject = 3"), Attribute: "reject"},
-		{Config: block(spamd.tcp, "weight = -1"), Attribute: "weight"},
-		{Config: block(spamd.tcp, `too_large = "drop"`), Attribute: "too_large", Code: "config/bad-value"},
-		{Config: block(spamd.tcp, `max_size = "1"`), Attribute: "max_size"},
-		{Config: block(spamd.tcp, "max_connections = 0"), Attribute: "max_connections"},
-		{Config: block(spamd.tcp, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
-		{Config: block(spamd.tcp, `stage = "rcpt"`), Attribute: "stage"},
+		{Config: block(spamd.TCP, `user = "a b"`), Attribute: "user"},
+		{Config: block(spamd.TCP, `user = "../root"`), Attribute: "user"},
+		{Config: block(spamd.TCP, `learn = "perhaps"`), Attribute: "learn", Code: "config/wrong-type"},
+		{Config: block(spamd.TCP, "tag = -1"), Attribute: "tag"},
+		{Config: block(spamd.TCP, "tag = 6"), Attribute: "tag"},
+		{Config: block(spamd.TCP, "tag = 11", "quarantine = 0"), Attribute: "tag"},
+		{Config: block(spamd.TCP, "quarantine = 4"), Attribute: "quarantine"},
+		{Config: block(spamd.TCP, "quarantine = 12"), Attribute: "quarantine"},
+		{Config: block(spamd.TCP, "reject = 3"), Attribute: "reject"},
+		{Config: block(spamd.TCP, "weight = -1"), Attribute: "weight"},
+		{Config: block(spamd.TCP, `too_large = "drop"`), Attribute: "too_large", Code: "config/bad-value"},
+		{Config: block(spamd.TCP, `max_size = "1"`), Attribute: "max_size"},
+		{Config: block(spamd.TCP, "max_connections = 0"), Attribute: "max_connections"},
+		{Config: block(spamd.TCP, `connect_timeout = "0s"`), Attribute: "connect_timeout"},
+		{Config: block(spamd.TCP, `stage = "rcpt"`), Attribute: "stage"},
 	}
 	suite := coretest.HandlerSuite{
 		ID: "handler.spamassassin", Bad: bad, Rounds: 3,
@@ -47,7 +48,7 @@ func TestConformance(t *testing.T) {
 		"too_large = \"defer\"\nuser = \"domain\"\nreject = 0",
 		"too_large = \"quarantine\"\nuser = \"filter\"\nreject = 0\nquarantine = 0",
 	} {
-		suite.Config = block(spamd.unix, settings, `max_size = "2KB"`, "max_connections = 2")
+		suite.Config = block(spamd.Unix, settings, `max_size = "2KB"`, "max_connections = 2")
 		coretest.TestHandler(t, suite)
 	}
 }
@@ -62,7 +63,7 @@ func spamOrLarge(tb testing.TB, stage mail.Stage, n int) *mail.Transaction {
 	body := "Hello.\r\n"
 	switch n % 3 {
 	case 1:
-		body = gtube + "\r\n"
+		body = daemon.GTUBE + "\r\n"
 	case 2:
 		body = strings.Repeat("Hello.\r\n", 400)
 	}

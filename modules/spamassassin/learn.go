@@ -22,6 +22,7 @@ type teacher interface {
 // learning is what a handler has that learns.
 type learning struct {
 	teacher teacher
+	trial   bool        // nobody is taught
 	forget  func()      // nil before Start
 	vain    atomic.Bool // it was said that spamd has learned nothing
 }
@@ -29,13 +30,13 @@ type learning struct {
 // findTeacher finds the service; a build without it is for Validate to refuse.
 func (s *SpamAssassin) findTeacher(ctx *core.Context) {
 	if t, err := core.Service[teacher](ctx); err == nil {
-		s.learning = &learning{teacher: t}
+		s.learning = &learning{teacher: t, trial: ctx.Trial()}
 	}
 }
 
 // Start begins to learn.
 func (s *SpamAssassin) Start() error {
-	if l := s.learning; l != nil {
+	if l := s.learning; l != nil && !l.trial {
 		l.forget = l.teacher.Teach(s.learnerName(), s.teach)
 	}
 	return nil
@@ -64,8 +65,13 @@ func (s *SpamAssassin) teach(ctx context.Context, account string, spam bool, con
 		return &tooLargeError{size: size, limit: s.MaxSize.String()}
 	}
 	user := ""
-	if address, err := mail.ParseAddress(account); err == nil {
-		user = s.userOf(address)
+	if s.User != "" {
+		if address, err := mail.ParseAddress(account); err == nil {
+			user = s.userOf(address)
+		}
+		if user == "" {
+			return &noNameError{account: account}
+		}
 	}
 	learned, err := s.client.tell(ctx, spam, message{content: content, size: size, user: user})
 	if err != nil {
@@ -78,6 +84,17 @@ func (s *SpamAssassin) teach(ctx context.Context, account string, spam bool, con
 	}
 	return nil
 }
+
+// noNameError is returned for an account whose address is no name for spamd. Without
+// one, spamd would learn it for everybody that it knows by no name.
+type noNameError struct{ account string }
+
+func (e *noNameError) Error() string {
+	return fmt.Sprintf("the account %s has characters that are not for the name of a user of spamd, and what it teaches is not for others; see the setting user", mail.Printable(e.account, maxUser))
+}
+
+// Permanent says that no other attempt will end otherwise.
+func (*noNameError) Permanent() bool { return true }
 
 // tooLargeError is returned for a message that spamd would not be asked about either.
 type tooLargeError struct {

@@ -69,7 +69,7 @@ func judged(t *testing.T, s *SpamAssassin, recipient, raw string) string {
 // TestTeachSpamd has a real spamd learn for one user, and change its mind.
 func TestTeachSpamd(t *testing.T) {
 	t.Parallel()
-	s := newLearner(pupil.unix, func(s *SpamAssassin) { s.User = "recipient" })
+	s := newLearner(pupil.Unix, func(s *SpamAssassin) { s.User = "recipient" })
 	const user, other = "first@example.test", "second@example.test"
 	told := func(account string, spam bool, raw string) (learned bool) {
 		t.Helper()
@@ -120,7 +120,7 @@ func TestTeachSpamd(t *testing.T) {
 // TestTellingIsNotAllowed: the error says what to do, and the lesson stays.
 func TestTellingIsNotAllowed(t *testing.T) {
 	t.Parallel()
-	for _, address := range []backend.Address{spamd.tcp, spamd.unix} {
+	for _, address := range []backend.Address{spamd.TCP, spamd.Unix} {
 		for _, size := range []int{100, 400_000} { // beyond what fits into the connection
 			raw := letter + strings.Repeat("x", size)
 			err := newLearner(address, nil).teach(t.Context(), "user@example.test", true, strings.NewReader(raw), int64(len(raw)))
@@ -147,7 +147,9 @@ func TestTellingAsItIsSent(t *testing.T) {
 		{"recipient", "user@example.test", false, "Message-class: ham\r\nSet: local\r\nUser: user@example.test\r\n"},
 		{"domain", "user@example.test", true, "Message-class: spam\r\nSet: local\r\nUser: example.test\r\n"},
 		{"filter", "user@example.test", true, "Message-class: spam\r\nSet: local\r\nUser: filter\r\n"},
-		{"recipient", "a b@example.test", true, "Message-class: spam\r\nSet: local\r\n"},
+		{"recipient", "User+tag@example.test", true, "Message-class: spam\r\nSet: local\r\nUser: user+tag@example.test\r\n"},
+		{"", "a b@example.test", true, "Message-class: spam\r\nSet: local\r\n"},
+		{"filter", "ü@example.test", true, "Message-class: spam\r\nSet: local\r\nUser: filter\r\n"},
 	} {
 		asked := make(chan string, 1)
 		s := newLearner(fake(t, recorded(asked, "SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n")), func(s *SpamAssassin) { s.User = test.user })
@@ -159,6 +161,30 @@ func TestTellingAsItIsSent(t *testing.T) {
 		if diff := cmp.Diff(want, <-asked); diff != "" {
 			t.Errorf("request (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// TestTellingWithoutAName: what a user teaches whose address is no name is not learned
+// for all others that have none.
+func TestTellingWithoutAName(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 1)
+	for _, test := range []struct{ user, account string }{
+		{"recipient", `"a b"@example.test`},
+		{"recipient", "o'neil@example.test"},
+		{"recipient", "müller@example.test"},
+		{"recipient", "-a@example.test"},
+		{"recipient", "none"},
+		{"domain", "none"},
+	} {
+		s := newLearner(fake(t, recorded(asked, "SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\n\r\n\r\n")), func(s *SpamAssassin) { s.User = test.user })
+		err := s.teach(t.Context(), test.account, true, strings.NewReader(letter), int64(len(letter)))
+		if err == nil || !isPermanent(err) || !strings.Contains(err.Error(), "the account "+test.account+" has characters") {
+			t.Errorf("%s, %s: %v", test.user, test.account, err)
+		}
+	}
+	if len(asked) > 0 {
+		t.Errorf("spamd was told: %q", <-asked)
 	}
 }
 
@@ -175,6 +201,7 @@ func TestUserOfAnAlias(t *testing.T) {
 	sales := &mail.Recipient{Address: address("sales@example.test"), Accounts: []string{"Alice@example.net"}}
 	team := &mail.Recipient{Address: address("team@example.test"), Accounts: []string{"alice@example.net", "bob@example.net"}}
 	plain := &mail.Recipient{Address: address("alice+list@example.net")}
+	plus := &mail.Recipient{Address: address("alice+list@example.net"), Accounts: []string{"alice+list@example.net"}}
 	for _, test := range []struct {
 		user       string
 		recipients []*mail.Recipient
@@ -183,6 +210,8 @@ func TestUserOfAnAlias(t *testing.T) {
 		{"recipient", []*mail.Recipient{sales}, "alice@example.net"},
 		{"domain", []*mail.Recipient{sales}, "example.net"},
 		{"recipient", []*mail.Recipient{sales, plain}, "alice@example.net"},
+		{"recipient", []*mail.Recipient{plus}, "alice+list@example.net"},
+		{"recipient", []*mail.Recipient{plus, plain}, ""},
 		{"recipient", []*mail.Recipient{team}, "team@example.test"},
 		{"recipient", []*mail.Recipient{sales, team}, ""},
 		{"fixed", []*mail.Recipient{sales, team}, "fixed"},
@@ -228,7 +257,7 @@ func TestAnswersToTelling(t *testing.T) {
 		})
 	}
 	var large *tooLargeError
-	err := newLearner(spamd.tcp, nil).teach(t.Context(), "user@example.test", true, nil, 600_000)
+	err := newLearner(spamd.TCP, nil).teach(t.Context(), "user@example.test", true, nil, 600_000)
 	if !errors.As(err, &large) || !isPermanent(err) {
 		t.Errorf("a large message: %v", err)
 	}
@@ -373,7 +402,7 @@ func TestSpamdIsAway(t *testing.T) {
 		if waiting, failed := q.figure("waiting"), q.figure("failed_total"); waiting != 8 || failed < 4 || failed > 6 {
 			t.Errorf("%v wait, %v attempts failed", waiting, failed)
 		}
-		if err := os.Symlink(pupil.unix.Name, socket); err != nil {
+		if err := os.Symlink(pupil.Unix.Name, socket); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour) //nolint:forbidigo // the clock is synctest's
@@ -397,7 +426,7 @@ func TestSpamdIsAway(t *testing.T) {
 
 func TestBuildWithoutLearning(t *testing.T) {
 	t.Parallel()
-	problems := newHandler(spamd.tcp, func(s *SpamAssassin) { s.Learn = true }).Validate()
+	problems := newHandler(spamd.TCP, func(s *SpamAssassin) { s.Learn = true }).Validate()
 	if len(problems) != 1 || problems[0].Attribute != "learn" {
 		t.Errorf("problems %+v", problems)
 	}

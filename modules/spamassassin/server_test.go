@@ -9,6 +9,7 @@ import (
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
 	_ "github.com/mox-like/mox-like/modules/smtp" // the listener of the test
+	"github.com/mox-like/mox-like/test/daemon"
 )
 
 func init() { core.Register(swallow{}) }
@@ -67,11 +68,11 @@ func transfer(raw, reply string) string {
 
 func TestServer(t *testing.T) {
 	t.Parallel()
-	address := serve(t, block(spamd.tcp, `user = "recipient"`))
-	coretest.Dialog(t, address, transfer(letter+gtube, "550 5.7.1 Message looks like spam*"))
+	address := serve(t, block(spamd.TCP, `user = "recipient"`))
+	coretest.Dialog(t, address, transfer(letter+daemon.GTUBE, "550 5.7.1 Message looks like spam*"))
 	coretest.Dialog(t, address, transfer("X-Spam-Flag: YES\r\n"+letter+"Dear user,\r\nhere are the minutes.", "250 2.0.0 OK: kept as ID"))
-	lenient := serve(t, block(spamd.tcp, `reject = 0`))
-	coretest.Dialog(t, lenient, transfer(letter+gtube, "250 2.0.0 OK: kept as ID"))
+	lenient := serve(t, block(spamd.TCP, `reject = 0`))
+	coretest.Dialog(t, lenient, transfer(letter+daemon.GTUBE, "250 2.0.0 OK: kept as ID"))
 }
 
 // TestFaultsInAChain has an SMTP client meet spamds that are in trouble.

@@ -52,16 +52,18 @@ type SpamAssassin struct {
 	// (its --socketpath).
 	Address backend.Address `config:"address,required,fileonly" example:"tcp:127.0.0.1:783"`
 	// User is whose settings and Bayes database spamd uses: "recipient" is the
-	// address of the recipient's account, or else the recipient's address, in lower
-	// case and without what follows a plus sign, "domain" is the domain of that,
-	// anything else is the name itself, and none leaves it to spamd. A message to
-	// several users, or domains, and one to a user whose address has characters that
-	// are not for names of files goes by what spamd takes without a name.
+	// address of the recipient's account, or else the recipient's address without what
+	// follows a plus sign, in lower case, "domain" is the domain of that, anything else
+	// is the name itself, and none leaves it to spamd. A message to several users, or
+	// domains, and one to a user whose address has characters that are not for names of
+	// files goes by what spamd takes without a name; what such a user teaches is not
+	// learned.
 	User string `config:"user,fileonly" example:"recipient"`
 	// Learn has spamd told what users find out: that a message is spam when they
 	// move or copy it into Junk, and that it is none when they take it from there to
 	// another mailbox than Trash. It needs spamd's --allow-tell. What cannot be told
-	// now is told later, for a week.
+	// now is told later, for a week. Without user = "recipient", all users teach one
+	// database, and each of them can have the mail of others called spam.
 	Learn bool `config:"learn,fileonly" default:"false"`
 	// Tag is the score from which a message is marked as spam: X-Spam-Flag is YES
 	// and there is the tag spamassassin=spam. 0 marks what quarantine or reject hold

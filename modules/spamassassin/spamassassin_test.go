@@ -13,11 +13,8 @@ import (
 
 	"github.com/mox-like/mox-like/core/coretest"
 	"github.com/mox-like/mox-like/core/mail"
+	"github.com/mox-like/mox-like/test/daemon"
 )
-
-// gtube is the test message of SpamAssassin, in two parts, so that no filter takes
-// this source for it.
-const gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 // newHandler gives a handler with the defaults, but for what set changes.
 func newHandler(address backend.Address, set func(*SpamAssassin)) *SpamAssassin {
@@ -69,12 +66,12 @@ func TestSpamdJudges(t *testing.T) {
 		flag   string
 		rule   string
 	}{
-		"spam":            {letter + gtube + "\r\n", mail.ActionReject, "YES", "GTUBE"},
-		"spam far behind": {letter + strings.Repeat("Some words of a letter.\r\n", 2000) + gtube + "\r\n", mail.ActionReject, "YES", "GTUBE"},
+		"spam":            {letter + daemon.GTUBE + "\r\n", mail.ActionReject, "YES", "GTUBE"},
+		"spam far behind": {letter + strings.Repeat("Some words of a letter.\r\n", 2000) + daemon.GTUBE + "\r\n", mail.ActionReject, "YES", "GTUBE"},
 		"ham":             {letter + "Dear colleagues,\r\nhere are the minutes.\r\n", mail.ActionContinue, "NO", "NO_RECEIVED"},
 		"empty":           {"", mail.ActionContinue, "NO", "MISSING_HEADERS"},
 	}
-	for _, address := range []backend.Address{spamd.unix, spamd.tcp} {
+	for _, address := range []backend.Address{spamd.Unix, spamd.TCP} {
 		for name, test := range tests {
 			t.Run(address.Network+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -266,13 +263,13 @@ func TestTooLarge(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newHandler(spamd.unix, func(s *SpamAssassin) { s.MaxConnections = 2 })
+	s := newHandler(spamd.Unix, func(s *SpamAssassin) { s.MaxConnections = 2 })
 	var wg sync.WaitGroup
 	for i := range 24 {
 		wg.Go(func() {
 			raw, want := letter+fmt.Sprintf("This is letter %d.\r\n", i), mail.ActionContinue
 			if i%3 == 0 {
-				raw, want = letter+gtube+"\r\n", mail.ActionReject
+				raw, want = letter+daemon.GTUBE+"\r\n", mail.ActionReject
 			}
 			got, err := s.Handle(t.Context(), newTransaction(t, raw))
 			if err != nil || got.Action != want {
@@ -341,17 +338,17 @@ func TestMessageAsItIsSent(t *testing.T) {
 func TestSettingsFromTheFile(t *testing.T) {
 	t.Parallel()
 	kit := coretest.New(t, coretest.Options{})
-	s := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin {\n address = %q\n}", spamd.unix))
+	s := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin {\n address = %q\n}", spamd.Unix))
 	got := *s
 	got.client, got.now, got.log, got.name = nil, nil, nil, ""
 	want := SpamAssassin{
-		Address: spamd.unix, Tag: 5, Quarantine: 5, Reject: 10, Weight: 1, MaxSize: 512_000, TooLarge: "accept",
+		Address: spamd.Unix, Tag: 5, Quarantine: 5, Reject: 10, Weight: 1, MaxSize: 512_000, TooLarge: "accept",
 		MaxConnections: 5, ConnectTimeout: 5 * time.Second,
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(SpamAssassin{}, backend.Address{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
-	other := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin \"again\" {\n address = %q\n reject = 20\n}", spamd.unix))
+	other := coretest.Load[*SpamAssassin](t, kit, "handler.spamassassin", fmt.Sprintf("spamassassin \"again\" {\n address = %q\n reject = 20\n}", spamd.Unix))
 	if other.client.gate != s.client.gate {
 		t.Error("two handlers of one spamd do not share its connections")
 	}
@@ -377,7 +374,7 @@ func TestAddress(t *testing.T) {
 
 func BenchmarkReport4KB(b *testing.B) {
 	raw := letter + strings.Repeat("Some text of a line in a message.\r\n", 118)
-	s := newHandler(spamd.unix, nil)
+	s := newHandler(spamd.Unix, nil)
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -23,14 +23,15 @@ func (s *SpamAssassin) user(recipients []*mail.Recipient) string {
 }
 
 // owner gives the account that a recipient stands for: the one whose owner teaches
-// what is spam. That of several, and of none that is known, is the address itself.
+// what is spam. That of several, and of none that is known, is the address itself
+// without what follows a plus sign; in the name of an account it is a part of the name.
 func owner(r *mail.Recipient) mail.Address {
 	if len(r.Accounts) == 1 {
 		if account, err := mail.ParseAddress(r.Accounts[0]); err == nil {
 			return account
 		}
 	}
-	return r.Address
+	return r.Address.Base()
 }
 
 // userOf gives the name for an address, "" for none.
@@ -49,7 +50,7 @@ func (s *SpamAssassin) userOf(address mail.Address) string {
 }
 
 func mailboxName(a mail.Address) string {
-	return a.Base().Fold().LocalPart + "@" + domainName(a)
+	return a.Fold().LocalPart + "@" + domainName(a)
 }
 
 func domainName(a mail.Address) string {

@@ -34,4 +34,5 @@ import (
 	_ "github.com/mox-like/mox-like/modules/spf"
 	_ "github.com/mox-like/mox-like/modules/tlscert"
 	_ "github.com/mox-like/mox-like/modules/totp"
+	_ "github.com/mox-like/mox-like/modules/verdict"
 )

@@ -66,7 +66,7 @@ type stamp struct {
 
 // Module describes the source.
 func (*Files) Module() core.Info {
-	return core.Info{ID: "tls.files", New: func() core.Module { return new(Files) }}
+	return core.Info{ID: "tls.files", Looks: []string{"cert", "key", "pair"}, New: func() core.Module { return new(Files) }}
 }
 
 // Provision resolves the paths. The files are read by Validate and Start.
@@ -85,9 +85,9 @@ func (f *Files) Provision(ctx *core.Context) error {
 // should have been replaced.
 const expiresSoon = 14 * 24 * time.Hour
 
-// Validate reads the files and checks that each certificate has its key. It
-// warns of those that expire soon, of keys that others can read, and of files that
-// the server cannot read any more once it has dropped root.
+// Validate reads the files and checks that each certificate has its key, and that the
+// server can read them once it has dropped root, as it does. It warns of those that
+// expire soon, and of keys that others can read.
 func (f *Files) Validate() core.Problems {
 	var problems core.Problems
 	switch {
@@ -118,7 +118,8 @@ func (f *Files) Validate() core.Problems {
 	return problems
 }
 
-// warn adds what is dubious about a pair that works.
+// warn adds what is dubious about a pair that is sound, and what keeps the server from
+// reading it.
 func (f *Files) warn(problems *core.Problems, p *pairState, leaf *x509.Certificate) {
 	if text := f.expiry(leaf); text != "" {
 		problems.Warnf(p.prefix+"cert", "the certificate in %s %s", p.cert, text)
@@ -129,7 +130,7 @@ func (f *Files) warn(problems *core.Problems, p *pairState, leaf *x509.Certifica
 	}
 	for _, file := range []struct{ attribute, path string }{{"cert", p.cert}, {"key", p.key}} {
 		if err := f.user.CheckReadable(file.path); err != nil {
-			problems.Warnf(p.prefix+file.attribute, "user %s, who the server becomes, cannot read %s: %v", f.user.Name, file.path, err)
+			problems.Errorf(p.prefix+file.attribute, "user %s, who the server becomes, cannot read %s: %v", f.user.Name, file.path, err)
 		}
 	}
 }

@@ -249,7 +249,7 @@ func TestFilesValidateForTheUserOfTheServer(t *testing.T) {
 			t.Errorf("problem %q", p.Message)
 		}
 	}
-	if diff := cmp.Diff([]string{"warning: pair[0].cert", "warning: pair[0].key"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"error: pair[0].cert", "error: pair[0].key"}, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }

@@ -3,10 +3,14 @@ package check_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/smtp"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +37,10 @@ server {
 tls "self_signed" {}
 domain "example.test" {
   aliases = { "sales" = ["alice"] }
+  dkim {
+    selector = "s2026"
+    key_file = "KEY"
+  }
 }
 domain "strict.example.test" {
   settings "spf" { fail = "reject" }
@@ -61,10 +69,23 @@ listener "smtp" "submission" {
   address = "127.0.0.1:0"
   tls     = "required"
   auth    = "required"
+
+  max_recipients = 3
   chain {
     password {}
+    dkim_sign { on_error = "defer" }
     deliver {}
   }
+}
+listener "smtp" "tls" {
+  address = "127.0.0.1:0"
+  tls     = "implicit"
+  chain {
+    deliver {}
+  }
+}
+listener "admin" "api" {
+  address = "unix:api.sock"
 }
 `
 
@@ -95,7 +116,7 @@ func serve(t *testing.T) *site {
 	s := new(site)
 	s.time.Store(&noon)
 	dir := filepath.Join(t.TempDir(), "data")
-	s.Server = coretest.Serve(t, configuration, coretest.Options{DataDir: dir, Now: func() time.Time { return *s.time.Load() }})
+	s.Server = coretest.Serve(t, strings.Replace(configuration, "KEY", keyFile(t), 1), coretest.Options{DataDir: dir, Now: func() time.Time { return *s.time.Load() }})
 	s.ops = control.NewLocal(s.Server, dir, nil)
 	for _, user := range []string{"alice@example.test", "carol@strict.example.test"} {
 		if err := s.ops.AddUser(t.Context(), user, mail.Secret("correct horse battery")); err != nil {
@@ -103,6 +124,24 @@ func serve(t *testing.T) *site {
 		}
 	}
 	return s
+}
+
+// keyFile writes a key that signs.
+func keyFile(t *testing.T) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // at makes it later.
@@ -147,6 +186,7 @@ func TestChain(t *testing.T) {
 		replies  []string // of the stages from the first that says anything else than the usual
 		accepted bool
 		says     []string // some entry of the trace
+		further  []string // replies in the transaction for those that were put off
 	}{
 		{
 			name: "accepted", accepted: true, replies: []string{"250 2.0.0 OK: kept as ID"},
@@ -179,7 +219,15 @@ func TestChain(t *testing.T) {
 				r.To = []string{"alice@example.test", "nobody@example.test", "carol@strict.example.test"}
 			},
 			replies: []string{"550 5.1.1 There is no such mailbox here (id ID)", "452 4.5.3 *", "250 2.0.0 OK: kept as ID"}, says: []string{"settings differ from those of alice@example.test"},
+			further: []string{"250 2.0.0 OK: kept as ID"},
 		},
+		{
+			name: "too many recipients", change: func(r *check.Request) {
+				r.Listener, r.User, r.To = "submission", "alice@example.test", slices.Repeat([]string{"alice@example.test", "sales@example.test"}, 2)
+			},
+			accepted: true, replies: []string{"452 4.5.3 *", "250 2.0.0 OK: kept as ID"}, further: []string{"250 2.0.0 OK: kept as ID"},
+		},
+		{name: "TLS from the first byte on", change: func(r *check.Request) { r.Listener = "tls" }, accepted: true, replies: []string{"250 2.0.0 OK: kept as ID"}},
 		{
 			name: "DMARC fails", change: ip("198.51.100.7"), text: message,
 			replies: []string{"550 5.7.*"}, says: []string{"dmarc: example.org: fail"},
@@ -205,8 +253,9 @@ func TestChain(t *testing.T) {
 		{name: "login needed", change: func(r *check.Request) { r.Listener, r.TLS = "submission", true }, replies: []string{"530 5.7.0 Authentication required (id ID)"}},
 		{name: "TLS needed", change: func(r *check.Request) { r.Listener = "submission" }, replies: []string{"530 5.7.0 Must issue a STARTTLS command first (id ID)"}},
 		{
-			name: "logged in", change: func(r *check.Request) { r.Listener, r.TLS, r.User = "submission", true, "Alice@Example.test" },
-			accepted: true, replies: []string{"250 2.0.0 OK: kept as ID"}, says: []string{"deliver: would be stored"},
+			name: "logged in", change: func(r *check.Request) { r.Listener, r.User = "submission", "Alice@Example.test" },
+			text:     strings.Replace(message, "bob@example.org", "alice@example.test", 1),
+			accepted: true, replies: []string{"250 2.0.0 OK: kept as ID"}, says: []string{"deliver: would be stored", "dkim_sign: signed for example.test by s2026 "},
 		},
 		{
 			name: "two From fields", change: func(r *check.Request) { r.Listener, r.TLS, r.User = "submission", true, "alice@example.test" },
@@ -226,6 +275,14 @@ func TestChain(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.replies, repliesOf(result, tt.replies)); diff != "" {
 				t.Errorf("replies (-want +got):\n%s\n%+v", diff, result.Record.Entries)
+			}
+			var further []string
+			for _, one := range result.Further {
+				further = append(further, repliesOf(one, nil)...)
+				further[len(further)-1] = strings.ReplaceAll(further[len(further)-1], one.Record.ID, "ID")
+			}
+			if diff := cmp.Diff(tt.further, further); diff != "" {
+				t.Errorf("replies in further transactions (-want +got):\n%s", diff)
 			}
 			for _, want := range tt.says {
 				if !slices.ContainsFunc(result.Record.Entries, func(e mail.Entry) bool { return strings.Contains(e.Handler+": "+e.Reason, want) }) {
@@ -358,7 +415,7 @@ func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	for name, change := range map[string]func(*check.Request){
-		`there is no listener "nx"; those of the configuration are: mx, submission`: func(r *check.Request) { r.Listener = "nx" },
+		`there is no listener "nx"; those of the configuration are: mx, submission, tls, api`: func(r *check.Request) { r.Listener = "nx" },
 		`the client has no address`:         func(r *check.Request) { r.IP = netip.Addr{} },
 		`is nothing that a client can say`:  func(r *check.Request) { r.Helo = "a b" },
 		`reverse-path "bob@@x"`:             func(r *check.Request) { r.From = "bob@@x" },
@@ -366,7 +423,8 @@ func TestBadRequests(t *testing.T) {
 		`the message has 0 recipients`:      func(r *check.Request) { r.To = nil },
 		`there is no user eve@example.test`: func(r *check.Request) { r.User = "eve@example.test" },
 		`read zone: dns: `:                  func(r *check.Request) { r.Zone = "a IN NONSENSE\n" },
-		`more than 200000 records`:          func(r *check.Request) { r.Zone = strings.Repeat("$GENERATE 1-60000 a$ A 192.0.2.1\n", 5) },
+		`read zone: it has $GENERATE`:       func(r *check.Request) { r.Zone = "$GENERATE 1-60000 a$ A 192.0.2.1\n" },
+		`by the listener "api", whose kind is admin; it does by: mx, submission, tls`: func(r *check.Request) { r.Listener = "api" },
 	} {
 		_, _, err := s.ops.Check(t.Context(), request(change), strings.NewReader(message))
 		if !errors.Is(err, control.ErrInvalid) || !strings.Contains(fmt.Sprint(err), name) {

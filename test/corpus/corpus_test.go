@@ -238,11 +238,10 @@ func (s *site) report(tb testing.TB, m message, reply string) string {
 	id := identifier.FindString(reply)
 	var b strings.Builder
 	fmt.Fprintf(&b, "reply: %s\n", reply)
-	records, err := s.Traces().Lookup(tb.Context(), id)
+	record, err := s.Traces().Get(tb.Context(), id)
 	if err != nil {
 		tb.Fatalf("no trace of %q: %v", reply, err)
 	}
-	record := records[0]
 	action, handler := record.Decision()
 	fmt.Fprintf(&b, "decision: %s by %q\n", action, handler)
 	for _, e := range record.Entries {

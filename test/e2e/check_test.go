@@ -91,6 +91,9 @@ func TestCheck(t *testing.T) {
 	}
 	round("with a server")
 	round("with a server, again")
+	if r := run(t, s.command(t, "trace", "check-0123456789ab")); r.code != 2 || !strings.Contains(r.stderr, "of a check, which leaves none") {
+		t.Errorf("trace of a check: %d %s", r.code, r.stderr)
+	}
 	if traces := s.do(t, "trace", "--json"); traces != "" {
 		t.Errorf("the checks left traces:\n%s", traces)
 	}
@@ -127,13 +130,13 @@ func TestCheckInput(t *testing.T) {
 		"no file":         {ask(), 2, "name the file of one message"},
 		"missing file":    {ask(filepath.Join(s.dir, "none.eml")), 2, "no such file"},
 		"no listener":     {ask("--listener", "nx", message), 2, `there is no listener "nx"`},
-		"IMAP listener":   {ask("--listener", "imaps", message), 2, "no mail comes in by the listener"},
+		"IMAP listener":   {ask("--listener", "imaps", message), 2, "no mail comes in by the listener \"imaps\", whose kind is imap; it does by: mx, "},
 		"no address":      {ask("--ip", "mail.example.org", message), 2, "write an address"},
 		"unknown user":    {ask("--user", bob, message), 2, "there is no user bob@example.test"},
-		"missing flag":    {[]string{"check", "--listener", "mx", message}, 2, "required flag"},
-		"zone":            {ask("--dns", message, message), 2, "read zone"},
+		"missing flag":    {[]string{"check", "--listener", "mx", message}, 2, "--ip ADDRESS, --from ADDRESS, --to ADDRESS is missing\nSee 'mox-like check --help'."},
+		"zone":            {ask("--dns", message, message), 2, "read zone " + message + ": "},
 		"time":            {ask("--now", "yesterday", message), 2, "write a time"},
-		"over TLS":        {ask("--listener", "submission", "--user", alice, "--tls", message), 0, "Accepted: 250"},
+		"over TLS":        {ask("--listener", "submission", "--user", alice, message), 0, "with ESMTPSA"},
 		"TLS needed":      {ask("--listener", "starttls", message), 1, "Refused: 530 5.7.0 Must issue a STARTTLS"},
 		"too large":       {ask(large), 1, "Refused: 552 5.3.4"},
 		"several, refuse": {ask("--to", "nobody@example.test", message), 1, "Refused for some recipients"},

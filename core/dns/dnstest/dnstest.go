@@ -175,7 +175,7 @@ func (s *Server) ResolverWith(tb testing.TB, settings dns.Settings, o dns.Option
 // its TTL.
 func (s *Server) Set(zoneText string) {
 	s.tb.Helper()
-	z, err := zone.Parse(zoneText)
+	z, err := zone.Parse(s.tb.Context(), zoneText)
 	if err != nil {
 		s.tb.Fatalf("read zone: %v", err)
 	}

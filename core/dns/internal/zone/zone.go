@@ -3,7 +3,10 @@
 package zone
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	miekg "github.com/miekg/dns"
@@ -17,9 +20,16 @@ const (
 	// maxAliases bounds how many CNAME records are followed; a longer chain is
 	// answered as far as it goes, as a loop is.
 	maxAliases = 40
-	// maxRecords bounds the records, since one line can stand for many ($GENERATE).
-	maxRecords = 200_000
+	// maxRecords, maxNames and maxBytes bound what is kept: the records, the names
+	// with all that stand above them, and the records' sizes on the wire together. A
+	// record of a few characters has a long name behind a long $ORIGIN.
+	maxRecords = 100_000
+	maxNames   = 200_000
+	maxBytes   = 16 << 20
 )
+
+// errGenerate is returned for the one directive that makes many records of one line.
+var errGenerate = errors.New("it has $GENERATE, which is not taken here: write the records out")
 
 // Zone is what a server knows. It is not changed, and safe for concurrent use.
 type Zone struct {
@@ -30,23 +40,67 @@ type Zone struct {
 
 // Parse reads the text of a zone file. Names are relative to the root unless the
 // text has an $ORIGIN, and records without a TTL hold for five minutes. Other files
-// are not included.
-func Parse(text string) (*Zone, error) {
+// are not included, and records are not generated. What a text can make it keep is
+// bounded, and it ends when ctx does.
+func Parse(ctx context.Context, text string) (*Zone, error) {
+	if generates(text) {
+		return nil, errGenerate
+	}
 	z := &Zone{records: make(map[string][]miekg.RR), exists: make(map[string]bool)}
-	parser := miekg.NewZoneParser(strings.NewReader(text), ".", "")
+	parser := miekg.NewZoneParser(&reader{ended: ctx.Err, text: strings.NewReader(text)}, ".", "")
 	parser.SetDefaultTTL(defaultTTL)
-	n := 0
+	records, size := 0, 0
 	for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
-		if n++; n > maxRecords {
+		records++
+		size += miekg.Len(rr)
+		z.add(rr)
+		switch {
+		case records > maxRecords:
 			return nil, fmt.Errorf("it has more than %d records", maxRecords)
-		}
-		name := Fold(rr.Header().Name)
-		z.records[name] = append(z.records[name], rr)
-		for above := name; !z.exists[above]; above = parent(above) {
-			z.exists[above] = true
+		case len(z.exists) > maxNames:
+			return nil, fmt.Errorf("it has more than %d names, with those above them", maxNames)
+		case size > maxBytes:
+			return nil, fmt.Errorf("its records have more than %d bytes", maxBytes)
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return z, parser.Err()
+}
+
+func (z *Zone) add(rr miekg.RR) {
+	name := Fold(rr.Header().Name)
+	z.records[name] = append(z.records[name], rr)
+	for above := name; !z.exists[above]; above = parent(above) {
+		z.exists[above] = true
+	}
+}
+
+// generates tells whether a text may have $GENERATE, however it is written: the
+// parser skips some characters within words.
+func generates(text string) bool {
+	text = strings.Map(func(r rune) rune {
+		if r == '\r' || r == '(' || r == ')' {
+			return -1
+		}
+		return r
+	}, text)
+	return strings.Contains(strings.ToUpper(text), "$GENERATE")
+}
+
+// reader gives a text in small pieces, until it is told that nobody wants it any
+// more.
+type reader struct {
+	ended func() error
+	text  io.Reader
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if err := r.ended(); err != nil {
+		return 0, err
+	}
+	return r.text.Read(p[:min(len(p), 4<<10)])
 }
 
 // Fold gives the form in which names are compared: that of the wire, in lower

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package core
+
+// hasACL tells nothing here.
+func hasACL(string) bool { return false }

@@ -1,0 +1,11 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "admin" "local" {
+  address = "127.0.0.1:8443"
+  token "ops" {
+    secret = "short"
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,20 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "smtp" "submission" {
+  address = "127.0.0.1:465"
+  tls     = "implicit"
+  auth    = "required"
+
+  chain {
+    bruteforce {
+      block     = "2h"
+      max_block = "1d"
+    }
+    password {}
+    sender_login {}
+    deliver {}
+  }
+}
+domain "example.org" {}

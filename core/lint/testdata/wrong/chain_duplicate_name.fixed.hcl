@@ -1,0 +1,20 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    ratelimit {
+      key   = "ip"
+      limit = "100/1h"
+    }
+    ratelimit "senders" {
+      key   = "from"
+      limit = "50/1h"
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    ratelimt {
+      key   = "ip"
+      limit = "100/1h"
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+chain {
+  spf {}
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    spf {}
+    deliver {}
+  }
+}
+domain "example.org" {}

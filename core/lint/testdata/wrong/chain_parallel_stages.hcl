@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    parallel {
+      spf {}
+      dkim_verify {}
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,13 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    sender_login {}
+    deliver {}
+  }
+}
+domain "example.org" {}

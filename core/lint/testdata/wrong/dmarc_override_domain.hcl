@@ -1,0 +1,17 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    spf {}
+    dkim_verify {}
+    dmarc {
+      override = { "@lists.example.org" = "accept" }
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,17 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    greylist {}
+    deliver {}
+  }
+}
+domain "example.org" {
+  settings "greylst" {
+    delay = "10m"
+  }
+}

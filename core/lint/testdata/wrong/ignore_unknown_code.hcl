@@ -1,0 +1,14 @@
+server {
+  hostname = "mx1.example.org"
+}
+# validate:ignore log/loud: it is a test machine
+log {}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

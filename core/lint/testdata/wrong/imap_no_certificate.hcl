@@ -1,0 +1,11 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "imap" "imaps" {
+  address = "127.0.0.1:993"
+
+  chain {
+    password {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,13 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "imap" "imaps" {
+  address = "127.0.0.1:993"
+
+  chain {
+    spf {}
+    password {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,15 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+  auth = "optional"
+  chain {
+    password {}
+    sender_login {}
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,15 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+  limits {
+    connections             = 10
+    connections_per_network = 20
+  }
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

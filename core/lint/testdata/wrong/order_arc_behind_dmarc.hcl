@@ -1,0 +1,18 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    spf {}
+    dkim_verify {}
+    dmarc {}
+    arc_verify {
+      trusted = ["lists.example.org"]
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

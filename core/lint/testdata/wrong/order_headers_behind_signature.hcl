@@ -1,0 +1,22 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "smtp" "submission" {
+  address = "127.0.0.1:465"
+  tls     = "implicit"
+  auth    = "required"
+
+  chain {
+    password {}
+    sender_login {}
+    dkim_sign {}
+    headers {
+      remove = ["X-Mailer"]
+    }
+    deliver {}
+  }
+}
+domain "example.org" {
+  dkim {}
+}

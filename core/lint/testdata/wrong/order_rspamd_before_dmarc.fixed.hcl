@@ -1,0 +1,18 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    spf {}
+    dkim_verify {}
+    dmarc {}
+    rspamd {
+      address = "tcp:127.0.0.1:11333"
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,18 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    rdns {
+      missing_ptr = "score"
+    }
+    score {
+      quarantine = 20
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

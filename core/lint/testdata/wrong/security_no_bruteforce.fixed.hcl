@@ -1,0 +1,13 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "imap" "imaps" {
+  address = "0.0.0.0:993"
+
+  chain {
+    bruteforce {}
+    password {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,15 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "self_signed" {}
+listener "smtp" "submission" {
+  address = "127.0.0.1:465"
+  tls     = "implicit"
+  auth    = "required"
+
+  chain {
+    password {}
+    deliver {}
+  }
+}
+domain "example.org" {}

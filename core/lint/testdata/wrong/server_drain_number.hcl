@@ -1,0 +1,13 @@
+server {
+  hostname      = "mx1.example.org"
+  drain_timeout = 30
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

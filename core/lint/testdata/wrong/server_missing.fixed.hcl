@@ -1,0 +1,5 @@
+server {
+  hostname = "mx1.example.org"
+}
+log {}
+domain "example.org" {}

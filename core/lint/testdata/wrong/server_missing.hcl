@@ -1,0 +1,2 @@
+log {}
+domain "example.org" {}

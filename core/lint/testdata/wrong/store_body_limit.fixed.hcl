@@ -1,0 +1,15 @@
+server {
+  hostname = "mx1.example.org"
+}
+store "sqlite" {
+  body_limit = "64KiB"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+tls "files" {
+  cert = "not-there.pem"
+  key  = "not-there-key.pem"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

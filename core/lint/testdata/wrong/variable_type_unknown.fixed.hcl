@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+variable "n" {
+  type    = number
+  default = 5
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,18 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    ratelimit {
+      when  = tx.rcpt != "postmaster@example.org"
+      key   = "ip"
+      count = "connections"
+      limit = "100/1h"
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}

@@ -1,0 +1,16 @@
+server {
+  hostname = "mx1.example.org"
+}
+listener "smtp" "mx" {
+  address = "127.0.0.1:25"
+  tls     = "off"
+
+  chain {
+    headers {
+      when    = tx.from == "alice@example.org"
+      require = ["Date"]
+    }
+    deliver {}
+  }
+}
+domain "example.org" {}
