@@ -164,6 +164,10 @@ func (b *chainBuilder) checkRuns(s *step) {
 	if needsLogin || s.Stages.Has(mail.StageAuth) {
 		way = "Let clients log in there, or remove it."
 	}
+	if s.info.Conditional && s.When == nil && !b.incomplete {
+		b.ds.Warnf(s.block.DefRange, "chain/unconditional", "%s says the same about everything, since it has no when", s.Name).
+			WithDetail("Write when = EXPRESSION into it, such as when = tx.from_domain == \"example.net\", or remove it.")
+	}
 	switch {
 	case s.Stages&b.feeds == 0:
 		b.ds.Warnf(s.block.DefRange, "chain/never-runs", "%s acts at %s, which listener %q never has", s.Name, list(s.Stages.Names()), b.listener).

@@ -52,6 +52,9 @@ type Info struct {
 	// Holds marks one that takes recipients in charge at the data stage although it is
 	// no target, as a quarantine does. It cannot stand in parallel either.
 	Holds bool
+	// Conditional marks a handler that says the same about everything: without when,
+	// what stands behind it is of no use.
+	Conditional bool
 	// Authenticates marks a handler that can find, at the auth stage, that a client
 	// is the user that it claims to be.
 	Authenticates bool

@@ -8,6 +8,7 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -268,7 +269,7 @@ func (c *Chain) apply(outcome *mail.Outcome, s *Step, tx *mail.Transaction, v ma
 	switch v.Action {
 	case mail.ActionContinue:
 	case mail.ActionQuarantine:
-		tx.SetQuarantine(v.Reason)
+		tx.SetQuarantine(cmp.Or(v.Reason, "no reason given"))
 	case mail.ActionDiscard:
 		tx.SetDiscard()
 		takeAll(tx, s.Name)

@@ -218,6 +218,17 @@ func TestRunQuarantineGoesOn(t *testing.T) {
 	}
 }
 
+// A module that gives no reason quarantines all the same.
+func TestRunQuarantineWithoutReason(t *testing.T) {
+	t.Parallel()
+	tx := newTransaction()
+	tx.Envelope.Recipients = []*mail.Recipient{{Address: address(t, "a@example.test"), Target: "deliver"}}
+	c := chain.New([]*chain.Step{step("spam", mail.AtData, says(mail.Quarantine(""))), deliver()}, chain.Options{})
+	if o := c.Run(t.Context(), mail.StageData, tx); o.Refused() || tx.Quarantined() == "" {
+		t.Errorf("got %v, quarantined %q", o, tx.Quarantined())
+	}
+}
+
 // The first by file order wins, however long each takes.
 func TestParallelIsDeterministic(t *testing.T) {
 	t.Parallel()

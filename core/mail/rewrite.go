@@ -148,7 +148,9 @@ func (tx *Transaction) SetContent(c Content) {
 		tx.Message, tx.edits, tx.dropped = c.message, c.edits, c.dropped
 	}
 	for i, r := range c.recipients {
-		*r = c.was[i]
+		if was := &c.was[i]; r.Target != was.Target || r.Delivered != was.Delivered || r.Address != was.Address || !slices.Equal(r.Accounts, was.Accounts) {
+			*r = *was // nobody else may look at it then, as in parallel
+		}
 	}
 	tx.Envelope.ReversePath, tx.Envelope.Recipients, tx.added = c.reversePath, c.recipients, c.added
 }

@@ -137,20 +137,20 @@ func (p *plan) field(one change, s *section, leading bool) {
 	value := cleanValue(one.value, leading)
 	switch {
 	case one.code == byte(wire.ActInsertHeader):
-		p.note("it inserts %s at %d", one.name, one.index)
+		p.note("it inserts %s at %d", one.shown(), one.index)
 		s.insert(one.index, one.name, value)
 		if rest, ok := strings.CutPrefix(value, " "); ok && one.index == 0 {
 			p.tops = append(p.tops, change{name: one.name, value: rest})
 			return
 		}
 	case one.code == byte(wire.ActAddHeader):
-		p.note("it adds %s", one.name)
+		p.note("it adds %s", one.shown())
 		s.insert(uint32(len(s.fields)), one.name, value)
 	case one.value == "":
-		p.note("it deletes %s %d", one.name, one.index)
+		p.note("it deletes %s %d", one.shown(), one.index)
 		s.change(one.index, one.name, "")
 	default:
-		p.note("it changes %s %d", one.name, one.index)
+		p.note("it changes %s %d", one.shown(), one.index)
 		s.change(one.index, one.name, value)
 	}
 	p.rewrites = true

@@ -317,3 +317,6 @@ func parsePath(text string) (mail.Address, error) {
 	}
 	return mail.ParseAddress(text)
 }
+
+// shown is the name of the field as reasons have it.
+func (one change) shown() string { return mail.Printable(one.name, maxShown) }

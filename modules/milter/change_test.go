@@ -57,6 +57,10 @@ func TestChanges(t *testing.T) {
 			[]said{{'m', indexed(1, "X-Twice\x00\x00")}, {'m', indexed(1, "X-Twice\x00\x00")}},
 			received + strings.NewReplacer("X-Twice: one\r\n", "", "X-Twice: two\r\n", "").Replace(raw), "it deletes X-Twice 1, it deletes X-Twice 1",
 		},
+		"delete one of a name as long as a message can have": {
+			[]said{{'m', indexed(1, strings.Repeat("x", 998)+"\x00\x00")}},
+			received + raw, "it deletes " + strings.Repeat("x", maxShown) + "… 1",
+		},
 		"delete one that is not there": {
 			[]said{{'m', indexed(7, "X-Twice\x00\x00")}},
 			received + raw, "it deletes X-Twice 7",
@@ -248,7 +252,7 @@ func TestFaults(t *testing.T) {
 		"name with a line":           {answers: end(said{'h', "X-A\r\nX-B\x00b\x00"}), want: `field "X-A??X-B": a name has`},
 		"name with a colon":          {answers: end(said{'i', indexed(0, "X:Y\x00b\x00")}), want: "and no colon"},
 		"name of nothing":            {answers: end(said{'i', indexed(0, "\x00b\x00")}), want: `field "": a name has`},
-		"endless name":               {answers: end(said{'h', strings.Repeat("x", 256) + "\x00b\x00"}), want: "a name has 1 to 255"},
+		"endless name":               {answers: end(said{'h', strings.Repeat("x", 999) + "\x00b\x00"}), want: "a name has 1 to 998"},
 		"address":                    {answers: end(said{'h', "X-A\x00b\x00"}, said{'+', "<bob>\x00"}), want: `ADDRCPT ('+'): address "<bob>": not an address`},
 		"address without an end":     {answers: end(said{'-', "<bob@example.test\x00"}), want: `DELRCPT ('-'): address "<bob@example.test": not an address`},
 	}

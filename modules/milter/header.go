@@ -118,13 +118,14 @@ func (s *section) head(withStray bool) []byte {
 }
 
 const (
-	// maxName bounds the name of a field of a milter's; a line has 998 bytes.
-	maxName = 255
+	// maxName bounds the name of a field of a milter's. A name that it was told can
+	// come back.
+	maxName = maxToldName
 	// maxShown bounds what an error shows of what a milter has sent, in bytes.
 	maxShown = 80
 )
 
-var errFieldName = errors.New("a name has 1 to 255 printable US-ASCII characters, and no colon")
+var errFieldName = errors.New("a name has 1 to 998 printable US-ASCII characters, and no colon")
 
 // checkName tells what is wrong with a field's name (RFC 5322 section 2.2).
 func checkName(name string) error {

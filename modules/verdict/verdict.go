@@ -4,6 +4,7 @@ package verdict
 
 import (
 	"context"
+	"strings"
 
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/mail"
@@ -44,6 +45,7 @@ func (*Verdict) Module() core.Info {
 		Stages:         actsAt,
 		StageAttribute: true,
 		DefaultStages:  mail.AtData,
+		Conditional:    true,
 		New:            func() core.Module { return new(Verdict) },
 	}
 }
@@ -60,8 +62,8 @@ const maxText = 200
 // Validate checks the texts.
 func (v *Verdict) Validate() core.Problems {
 	var problems core.Problems
-	if mail.Printable(v.Reason, maxText) != v.Reason {
-		problems.Errorf("reason", "the reason is one line of printable text of at most %d bytes", maxText)
+	if strings.TrimSpace(v.Reason) == "" || mail.Printable(v.Reason, maxText) != v.Reason {
+		problems.Errorf("reason", "the reason is one line of printable text of at most %d bytes, and not empty", maxText)
 	}
 	for i := range len(v.Text) {
 		if c := v.Text[i]; c < ' ' || c > '~' || i >= maxText {

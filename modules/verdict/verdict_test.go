@@ -23,6 +23,7 @@ func TestConformance(t *testing.T) {
 		{Config: block("action = \"reject\"\ntext = \"zwei\\nZeilen\""), Attribute: "text"},
 		{Config: block("action = \"reject\"\ntext = \"größer\""), Attribute: "text"},
 		{Config: block("action = \"reject\"\nreason = \"" + strings.Repeat("x", maxText+1) + "\""), Attribute: "reason"},
+		{Config: block("action = \"quarantine\"\nreason = \" \""), Attribute: "reason"},
 		{Config: block("action = \"quarantine\"\nstage = [\"mail\"]"), Attribute: "action"},
 		{Config: block("action = \"reject\"\nstage = [\"auth\"]"), Attribute: "stage"},
 	}
