@@ -204,12 +204,13 @@ var words = map[string]bool{
 // expression renames the texts and names in an expression that is evaluated for each
 // message.
 func (n *names) expression(text string) string {
-	tokens, _ := hclsyntax.LexExpression([]byte(text), "", hcl.InitialPos)
+	// The end of a heredoc is one only if a line ends behind it.
+	tokens, _ := hclsyntax.LexExpression([]byte(text+"\n"), "", hcl.InitialPos)
 	var out strings.Builder
 	last := 0
 	for i, t := range tokens {
 		start, end := t.Range.Start.Byte, min(t.Range.End.Byte, len(text))
-		if start > len(text) {
+		if start >= len(text) {
 			break
 		}
 		replaced := string(t.Bytes)
@@ -222,11 +223,18 @@ func (n *names) expression(text string) string {
 			replaced = n.label(replaced, "text") + "\n"
 		case hclsyntax.TokenComment:
 			replaced = ""
-			if strings.HasSuffix(string(t.Bytes), "\n") {
+			if strings.HasSuffix(string(t.Bytes), "\n") && t.Range.End.Byte <= len(text) {
 				replaced = "\n"
 			}
+		case hclsyntax.TokenOHeredoc:
+			indented := strings.HasPrefix(replaced, "<<-")
+			if replaced = "<<" + delimiter + "\n"; indented {
+				replaced = "<<-" + delimiter + "\n"
+			}
+		case hclsyntax.TokenCHeredoc:
+			replaced = delimiter
 		case hclsyntax.TokenIdent:
-			known := words[replaced] || i > 0 && tokens[i-1].Type == hclsyntax.TokenDot || i+1 < len(tokens) && tokens[i+1].Type == hclsyntax.TokenOParen
+			known := words[replaced] || isField(tokens, i) || i+1 < len(tokens) && tokens[i+1].Type == hclsyntax.TokenOParen
 			if !known {
 				replaced = strings.ReplaceAll(n.label(replaced, "name"), "-", "_")
 			}
@@ -236,6 +244,18 @@ func (n *names) expression(text string) string {
 		last = end
 	}
 	return out.String() + text[last:]
+}
+
+// delimiter is what heredocs end with.
+const delimiter = "TEXT"
+
+// isField tells whether a token is the name of a field of tx, which the program
+// knows: not that of a header field, as in tx.header.subject.
+func isField(tokens hclsyntax.Tokens, i int) bool {
+	if i == 0 || tokens[i-1].Type != hclsyntax.TokenDot {
+		return false
+	}
+	return i < 2 || string(tokens[i-2].Bytes) != "header"
 }
 
 // place renames the file or the domain in a place.
