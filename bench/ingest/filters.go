@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // filtered is Postfix with filters beside it.
@@ -53,7 +55,7 @@ func (f *filtered) write(name, text, address string) error {
 
 // filter starts a milter with settings in NAME.conf and gives its address.
 func (f *filtered) filter(ctx context.Context, name, settings string, args ...string) (string, error) {
-	address, err := freeAddress()
+	address, err := proc.FreeAddress(ctx, "127.0.0.1")
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"github.com/miekg/dns"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // clientHost is the address of the client and of the servers. It is none of
@@ -38,7 +40,7 @@ func enter(ctx context.Context, o *options, args []string, stdout, stderr io.Wri
 		return err
 	}
 	if o.binary == "" {
-		if o.binary, err = build(ctx, world); err != nil {
+		if o.binary, err = proc.Build(ctx, world); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 func TestParse(t *testing.T) {
@@ -91,7 +93,7 @@ func TestProcessesOfATree(t *testing.T) {
 	if _, err := stdout.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	used, err := processorTime([]int{shell.Process.Pid})
+	used, err := proc.Time(shell.Process.Pid)
 	if err != nil || used < 20*time.Millisecond || used > time.Minute {
 		t.Errorf("processor time %s, %v", used, err)
 	}
@@ -99,7 +101,7 @@ func TestProcessesOfATree(t *testing.T) {
 	if err != nil || mb <= 0 || mb > 100 {
 		t.Errorf("memory %.1f MB, %v", mb, err)
 	}
-	if all, err := family([]int{os.Getpid()}); err != nil || len(all) < 2 {
+	if all, err := proc.Family(os.Getpid()); err != nil || len(all) < 2 {
 		t.Errorf("this test and its shell are %d processes, %v", len(all), err)
 	}
 }

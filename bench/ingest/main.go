@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 func main() {
@@ -176,7 +178,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	ours := slices.Contains(o.servers, "mox-like") || slices.Contains(o.servers, "attacked")
 	if ours && o.binary == "" {
-		if o.binary, err = build(ctx, dir); err != nil {
+		if o.binary, err = proc.Build(ctx, dir); err != nil {
 			return err
 		}
 	}

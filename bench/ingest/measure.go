@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // instance is a running server.
@@ -65,7 +67,7 @@ func measure(ctx context.Context, o *options, name, base string, l load) (r resu
 	}
 	n := messages(l, rate, o.duration)
 	watch := watchMemory(ctx, server.pids())
-	before, err := processorTime(server.pids())
+	before, err := proc.Time(server.pids()...)
 	if err != nil {
 		return r, errors.Join(err, watch.stop(nil))
 	}
@@ -78,7 +80,7 @@ func measure(ctx context.Context, o *options, name, base string, l load) (r resu
 		return r, errors.Join(err, watch.stop(nil))
 	}
 	late := time.Since(began)
-	after, err := processorTime(server.pids())
+	after, err := proc.Time(server.pids()...)
 	if err := errors.Join(err, watch.stop(&r.memory)); err != nil {
 		return r, err
 	}
@@ -186,17 +188,6 @@ func send(ctx context.Context, o *options, address string, l load, n int) (time.
 // command prepares a program to be run; which ones, the operator says.
 func command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, program, args...) //nolint:gosec // no stranger has a say in it
-}
-
-// freeAddress gives an address on loopback that nobody uses.
-func freeAddress() (string, error) { return freeAddressAt("127.0.0.1") }
-
-func freeAddressAt(host string) (string, error) {
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // await waits until a server listens at address, and greets if it does that.

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // moxLike is this project's server with a chain that counts, judges and
@@ -82,21 +84,11 @@ const plainChain = `    ratelimit {
     }
 `
 
-// build makes the binary from the source that this program belongs to.
-func build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "mox-like-binary")
-	cmd := command(ctx, "go", "build", "-o", binary, "github.com/mox-like/mox-like/cmd/mox-like")
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build mox-like: %w\n%s", err, output)
-	}
-	return binary, nil
-}
-
 func startMoxLike(ctx context.Context, binary, dir, chain, host string) (*moxLike, error) {
 	var free [3]string
 	for i, at := range []string{host, "127.0.0.1", "127.0.0.1"} {
 		var err error
-		if free[i], err = freeAddressAt(at); err != nil {
+		if free[i], err = proc.FreeAddress(ctx, at); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // postfix is an instance of Postfix that shares nothing with another on the
@@ -84,7 +86,7 @@ postlog unix-dgram n - n - 1 postlogd
 )
 
 func startPostfix(ctx context.Context, dir string, o postfixOptions) (*postfix, error) {
-	address, err := freeAddressAt(cmp.Or(o.host, "127.0.0.1"))
+	address, err := proc.FreeAddress(ctx, cmp.Or(o.host, "127.0.0.1"))
 	if err != nil {
 		return nil, err
 	}

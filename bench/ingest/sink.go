@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // sink is smtp-sink, which takes every message and stores none: what remains is
@@ -11,7 +13,7 @@ import (
 type sink struct{ *process }
 
 func startSink(ctx context.Context, dir string) (instance, error) {
-	address, err := freeAddress()
+	address, err := proc.FreeAddress(ctx, "127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 func TestParse(t *testing.T) {
@@ -84,7 +86,7 @@ func TestMemoryOfThisProcess(t *testing.T) {
 	if err != nil || m.resident < 1000 || m.most < m.resident/2 || m.anon < 100 || m.anon > m.most {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if _, err := processorTime(os.Getpid()); err != nil {
+	if _, err := proc.Time(os.Getpid()); err != nil {
 		t.Error(err)
 	}
 }

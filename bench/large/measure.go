@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 // memory is what /proc/PID/status says, in kB, see proc_pid_status(5).
@@ -34,24 +36,6 @@ func readMemory(pid int) (m memory, err error) {
 	return m, nil
 }
 
-// processorTime is the user and system time of a process so far.
-func processorTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) //nolint:gosec // the number of a process
-	if err != nil {
-		return 0, err
-	}
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	var ticks int64
-	for _, field := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseInt(string(field), 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / 100, nil // USER_HZ is 100 wherever Linux runs today
-}
-
 // measure runs a load and looks at the server's memory meanwhile.
 func measure(ctx context.Context, s *site, l *load) (result, error) {
 	r := result{load: l.name}
@@ -60,7 +44,7 @@ func measure(ctx context.Context, s *site, l *load) (result, error) {
 	if r.before, err = readMemory(pid); err != nil {
 		return r, err
 	}
-	cpu, err := processorTime(pid)
+	cpu, err := proc.Time(pid)
 	if err != nil {
 		return r, err
 	}
@@ -94,7 +78,7 @@ func measure(ctx context.Context, s *site, l *load) (result, error) {
 	if err != nil {
 		return r, err
 	}
-	after, err := processorTime(pid)
+	after, err := proc.Time(pid)
 	r.cpu = after - cpu
 	return r, err
 }

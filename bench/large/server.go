@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/mox-like/mox-like/bench/proc"
 )
 
 const (
@@ -155,16 +157,6 @@ type daemon struct {
 	err   error         // how
 }
 
-// build makes the binary from the source that this program belongs to.
-func build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "mox-like-binary")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mox-like/mox-like/cmd/mox-like") //nolint:gosec // the operator says where
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build mox-like: %w\n%s", err, output)
-	}
-	return binary, nil
-}
-
 // start starts all. What has been started is stopped when something fails.
 func start(ctx context.Context, o *options, dir string) (*site, error) {
 	s := &site{addresses: make(map[string]string), body: newBody(o.size)}
@@ -187,7 +179,7 @@ func (s *site) start(ctx context.Context, o *options, dir string) (err error) {
 		"{size}", strconv.Itoa(len(s.body) + 10_000), "{spool}", strconv.Itoa(3 * o.messages * len(s.body)),
 	}
 	for _, name := range []string{"mx", "submission", "imap"} {
-		if s.addresses[name], err = freeAddress(); err != nil {
+		if s.addresses[name], err = proc.FreeAddress(ctx, "127.0.0.1"); err != nil {
 			return err
 		}
 		replace = append(replace, "{"+name+"}", s.addresses[name])
@@ -310,14 +302,6 @@ func (s *site) stop() error {
 		errs = append(errs, s.names.Shutdown())
 	}
 	return errors.Join(errs...)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // serveDNS answers with what there is of example.org.

@@ -65,8 +65,9 @@ too many, the message is tried in further transactions, as the client would send
 Logins are not part of it: --user stands for a client that has logged in, which is
 possible over TLS alone, so that --tls goes without saying; as it does at a listener
 with tls = "implicit". At one with tls = "required", a client without either is told
-530 5.7.0 Must issue a STARTTLS command first. Not part of it are the limits of connections and sessions. The clock of --now stands still, so that
-durations are 0; the id begins with check- and is in no trace.
+530 5.7.0 Must issue a STARTTLS command first. Not part of it are the limits of
+connections and sessions. The clock of --now stands still, so that durations are 0;
+the id begins with check- and is in no trace.
 
 Exit status:
   0  the message would be accepted, for every recipient
@@ -94,7 +95,12 @@ Exit status:
 		},
 	}
 	o.Config.add(cmd)
-	flags := cmd.Flags()
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// addFlags adds what says how the message comes.
+func (o *CheckOptions) addFlags(flags *pflag.FlagSet) {
 	r := &o.Request
 	flags.StringVar(&r.Listener, "listener", "", "the `NAME` of the listener by which the message comes in")
 	flags.Func("ip", "the client's `ADDRESS`", func(text string) (err error) {
@@ -116,7 +122,6 @@ Exit status:
 		return nil
 	})
 	flags.BoolVar(&o.JSON, "json", false, "print one JSON object")
-	return cmd
 }
 
 // incomplete names the flags that a check cannot do without.

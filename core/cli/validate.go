@@ -109,6 +109,9 @@ func runValidate(o *ValidateOptions, s Streams) error {
 	for _, options.ConfigFile = range files {
 		if err := readable(options.ConfigFile); err != nil {
 			unreadable = append(unreadable, err)
+			if o.Format != "text" {
+				reports = append(reports, lint.Unreadable(options.ConfigFile, err))
+			}
 			continue
 		}
 		r := lint.Check(options, catalogue)

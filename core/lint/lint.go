@@ -10,14 +10,18 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/mox-like/mox-like/core"
 	"github.com/mox-like/mox-like/core/config"
 )
 
 // Report is what was found about one configuration.
 type Report struct {
-	// File is the main file.
-	File string
+	// File is the main file. Unread says that it could not be read: the one error of
+	// Diagnostics says why.
+	File   string
+	Unread bool
 	// Diagnostics are in the order of the file, without those that are silenced.
 	Diagnostics config.Diagnostics
 	// Silenced are those that a comment excuses.
@@ -34,6 +38,14 @@ type Silenced struct {
 
 	// Reason is what the comment gives.
 	Reason string
+}
+
+// Unreadable is the report of a file that cannot be read, so that no program takes
+// the absence of findings for a good configuration.
+func Unreadable(file string, err error) *Report {
+	r := &Report{File: file, Unread: true, NotChecked: "Not checked: anything, since the file cannot be read."}
+	r.Diagnostics.Errorf(hcl.Range{Filename: file}, "config/no-file", "%v", err)
+	return r
 }
 
 // Check checks a configuration. With o.Offline it looks at the text alone.

@@ -83,7 +83,7 @@ type (
 func writeSARIF(w io.Writer, version string, reports []*Report, c *Catalogue) error {
 	run := sarifRun{
 		Tool:        sarifTool{sarifDriver{Name: "mox-like", Version: version, Rules: []sarifRule{}}},
-		Invocations: []sarifInvocation{{Successful: true}},
+		Invocations: []sarifInvocation{{Successful: !slices.ContainsFunc(reports, func(r *Report) bool { return r.Unread })}},
 		ColumnKind:  "unicodeCodePoints",
 		Results:     []sarifResult{},
 	}

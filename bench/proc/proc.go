@@ -1,18 +1,40 @@
-package main
+// Package proc is what the benchmarks have in common: the server's binary, free
+// addresses, and what a tree of processes has used.
+package proc
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 )
+
+// Build makes the server's binary from the source that the benchmark belongs to, in
+// dir, and gives its path.
+func Build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "mox-like-binary")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mox-like/mox-like/cmd/mox-like") //nolint:gosec // the operator says where
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build mox-like: %w\n%s", err, output)
+	}
+	return binary, nil
+}
+
+// FreeAddress gives an address of a host that nobody listens on.
+func FreeAddress(ctx context.Context, host string) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
 
 // status is what /proc/PID/stat says, see proc_pid_stat(5).
 type status struct {
@@ -45,7 +67,13 @@ func readStatus(pid int) (status, error) {
 	return s, nil
 }
 
-// family gives processes and their descendants, those that live.
+// Family gives processes and their descendants, those that live. A root that has
+// ended is an error.
+func Family(roots ...int) ([]int, error) {
+	found, err := family(roots)
+	return slices.Collect(maps.Keys(found)), err
+}
+
 func family(roots []int) (map[int]status, error) {
 	names, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -83,9 +111,9 @@ func family(roots []int) (map[int]status, error) {
 // ticksPerSecond is USER_HZ, which is 100 wherever Linux runs today.
 const ticksPerSecond = 100
 
-// processorTime gives what a server has used so far. Processes that have ended
-// are counted with the parents that waited for them.
-func processorTime(roots []int) (time.Duration, error) {
+// Time gives the processor time that processes and their descendants have used so
+// far. Processes that have ended are counted with the parents that waited for them.
+func Time(roots ...int) (time.Duration, error) {
 	members, err := family(roots)
 	if err != nil {
 		return 0, err
@@ -95,75 +123,4 @@ func processorTime(roots []int) (time.Duration, error) {
 		ticks += s.ticks
 	}
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
-}
-
-// memory gives the proportional set size of a server in MB: memory that several
-// processes share counts once.
-func memory(roots []int) (float64, error) {
-	members, err := family(roots)
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	for pid := range members {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue // it has just ended
-		}
-		if err != nil {
-			return 0, err
-		}
-		_, after, _ := bytes.Cut(text, []byte("\nPss:"))
-		fields := bytes.Fields(after)
-		if len(fields) == 0 {
-			continue // it is about to end
-		}
-		kB, err := strconv.ParseInt(string(fields[0]), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read memory of process %d: %w", pid, err)
-		}
-		sum += kB
-	}
-	return float64(sum) * 1024 / 1e6, nil
-}
-
-// watcher samples a server's memory.
-type watcher struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	most   float64
-	err    error
-}
-
-// sampleEvery is seldom enough that sampling does not show in the figures.
-const sampleEvery = 500 * time.Millisecond
-
-func watchMemory(ctx context.Context, roots []int) *watcher {
-	ctx, cancel := context.WithCancel(ctx)
-	w := &watcher{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(w.done)
-		for pause(ctx, sampleEvery) == nil && w.err == nil {
-			w.sample(roots)
-		}
-		if w.err == nil {
-			w.sample(roots)
-		}
-	}()
-	return w
-}
-
-func (w *watcher) sample(roots []int) {
-	now, err := memory(roots)
-	w.most, w.err = max(w.most, now), err
-}
-
-// stop ends the sampling and gives the most that was seen.
-func (w *watcher) stop(most *float64) error {
-	w.cancel()
-	<-w.done
-	if most != nil {
-		*most = w.most
-	}
-	return w.err
 }
